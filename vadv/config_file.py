@@ -1,0 +1,248 @@
+"""From YAML files, dotted overrides and command lines to a `Config`, and back. One line for each mistake.
+
+load("configs/mosi.yaml", {"train.lr": 1e-5, "seed": 3})
+load("configs/mosi.yaml", ["train.lr=1e-5", "seed=3"])
+config, options = parse(parser("Train."), sys.argv[1:])      # options: what the command added to the parser
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from vadv.config import Config
+
+
+def load(path: str | Path | None, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
+    """Read a configuration file and change settings of it.
+
+    Args:
+        path: a YAML file; None starts from the defaults.
+        overrides: values by dotted key, or texts `key=value`.
+
+    Raises:
+        ValueError: unknown key, or a value of the wrong type or range; names the file and the key.
+        FileNotFoundError: no such file.
+    """
+    if not isinstance(overrides, Mapping):
+        overrides = dict(_split(text) for text in overrides)
+    settings = read(path) if path is not None else {}
+    check_keys(overrides)
+    for key, value in overrides.items():
+        put(settings, key, value)
+    return build(settings, where=f"{path}: " if path is not None else "")
+
+
+def build(settings: Mapping[str, Any], where: str = "") -> Config:
+    """A `Config` from nested settings; what is left out has its default.
+
+    Args:
+        settings: nested by section, as in a YAML file.
+        where: put before the message of an error, such as the file's name.
+
+    Raises:
+        ValueError: unknown key, or a value of the wrong type or range.
+    """
+    check_keys(settings, where)
+    own = parser()
+    try:
+        filled = own.instantiate(own.parse_object(dict(settings)))
+    except Exception as error:
+        raise ValueError(where + _explain(error)) from None
+    return Config(**{field.name: filled[field.name] for field in fields(Config)})
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML text that `load` reads back to an equal `Config`."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Nested settings of a YAML file, keys not yet checked.
+
+    Raises:
+        ValueError: not YAML, or not a mapping.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1, cutoff=0.4)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise FileNotFoundError(f"{path}: no such configuration file{hint}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
+    return content
+
+
+def parser(description: str | None = None, **options: Any) -> ArgumentParser:
+    """A command-line parser with `--config` and a typed, documented option for each setting of `Config`.
+
+    A command adds its own options to it and hands it to `parse`.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    made = ArgumentParser(description=description, exit_on_error=False, **options)
+    made.add_argument(
+        "--config", action="config", help="YAML file of settings; options of the command line go before it"
+    )
+    made.add_class_arguments(Config)
+    return made
+
+
+def parse(made: ArgumentParser, argv: Sequence[str]) -> tuple[Config, Namespace]:
+    """Parse a command line with a parser of `parser`, wherever `--config` stands in it.
+
+    Returns:
+        The configuration, and the other options that the command had added.
+
+    Raises:
+        ValueError: unknown option or key, or a value of the wrong type or range.
+        FileNotFoundError: no such configuration file.
+    """
+    files, rest = _config_options(argv)
+    for path in files:
+        check_keys(read(path), f"{path}: ")
+    try:
+        parsed = made.parse_args([*(f"--config={path}" for path in files), *rest])
+        filled = made.instantiate(parsed)
+    except Exception as error:
+        options = [option.lstrip("-") for action in made._actions for option in action.option_strings]
+        raise ValueError(_explain(error, [*keys(), *options])) from None
+    names = {field.name for field in fields(Config)}
+    config = Config(**{name: filled[name] for name in names})
+    return config, Namespace(**{k: v for k, v in vars(filled).items() if k not in names and k != "config"})
+
+
+def put(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested settings; a section that was null becomes one of defaults."""
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(settings.get(section), dict):
+            settings[section] = {}
+        settings = settings[section]
+    settings[last] = value
+
+
+def keys() -> dict[str, Any]:
+    """Type by dotted key, of every setting and every section."""
+    return dict(_walk(Config))
+
+
+def check_keys(settings: Mapping[str, Any], where: str = "") -> None:
+    """Refuse keys, nested or dotted, that `Config` lacks.
+
+    Raises:
+        ValueError: names the unknown key and the nearest known one.
+    """
+    known = keys()
+    for key, value in _flat(settings):
+        if key not in known:
+            raise ValueError(f"{where}unknown setting {key}{did_you_mean(key, known)}")
+        if is_dataclass(known[key]) and not isinstance(value, Mapping):
+            raise ValueError(f"{where}{key}: expected a section of settings, found {value}")
+        if value is None and type(None) not in typing.get_args(known[key]):
+            raise ValueError(f"{where}{key}: expected {_describe(known[key])}, found nothing (null)")
+
+
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the nearest of the known names, or nothing."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if not near:
+        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+        near = [tails[t] for t in difflib.get_close_matches(key.rsplit(".", 1)[-1], tails, n=1, cutoff=0.75)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _walk(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, kind in _hints(cls).items():
+        yield prefix + name, kind
+        for part in (kind, *typing.get_args(kind)):
+            if is_dataclass(part):
+                yield from _walk(typing.cast(type, part), f"{prefix}{name}.")
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield prefix + str(key), {}
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.removeprefix("--").partition("=")
+    if not equals:
+        raise ValueError(f"{text}: expected key=value")
+    return key, value
+
+
+def _config_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take `--config FILE` out of a command line, so that options before it override the file as those after it do."""
+    files: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--config":
+            file = next(words, None)
+            if file is None or file.startswith("--"):
+                raise ValueError("--config: expected a YAML file after it")
+            files.append(file)
+        elif word.startswith("--config="):
+            files.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    return files, rest
+
+
+def _describe(kind: Any) -> str:
+    """A type in words: `a whole number`, `one of a, b, c`."""
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(str(choice) for choice in typing.get_args(kind))
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(_describe(part) for part in typing.get_args(kind))
+    if typing.get_origin(kind) is list:
+        return "a list"
+    if is_dataclass(kind):
+        return "a section of settings"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _explain(error: Exception, options: Iterable[str] = ()) -> str:
+    """jsonargparse's report, several indented lines, as one line with our words; `options`: the names known."""
+    text = str(error)
+    ours = re.search(r"^\s*- ([\w.]+: expected .*, found .*)", text, re.MULTILINE)
+    if ours:
+        return ours[1]
+    unknown = re.search(r"[Uu]nrecognized arguments: (.*)", text)
+    if unknown:
+        word = unknown[1].split()[0]
+        key = word.removeprefix("--").partition("=")[0]
+        return f"unknown option {word}{did_you_mean(key, options)}"
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', text))
+    found = re.findall(r"(?:Got|Given) value: (.*)", text)
+    if key in keys() and found:
+        return f"{key}: expected {_describe(keys()[key])}, found {found[0]}"
+    return " ".join(text.split())
