@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Pack a dataset's raw clips into shards for training.
+
+    python launch/pack.py mmsa --root data/MOSI --out data/mosi-shards
+    python launch/pack.py csv --root my-clips --out data/my-shards
+    python launch/pack.py sample --out data/sample-shards
+
+The same command goes on where an interrupted one stopped, and does nothing once everything is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import _command
+
+from shards.pack import Options, pack
+from shards.sources import sources
+from shards.transcode import Coding
+
+
+def main() -> int:
+    options = parse()
+    source = sources()[options.source](**{name: getattr(options, name) for name in options.source_options})
+    coding = Coding(mode=options.mode, short_side=options.short_side, gop=options.gop, crf=options.crf)
+    summary = pack(
+        source,
+        options.out,
+        Options(
+            coding=coding,
+            fer_onnx=options.fer_onnx,
+            shard_clips=options.shard_clips,
+            workers=options.workers,
+            clip_timeout=options.clip_timeout,
+        ),
+    )
+    print(summary.table())
+    if summary.rejected_share > options.max_rejected:
+        share = f"{100 * summary.rejected_share:.2f} %"
+        print(
+            f"pack.py: rejected {share} of the rows, more than --max-rejected {options.max_rejected}", file=sys.stderr
+        )
+        return _command.NOT_FINE
+    return _command.FINE
+
+
+def parse() -> argparse.Namespace:
+    """A subcommand per source; the fields of its dataclass are its options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    for name, source in sources().items():
+        about = (source.__doc__ or "").strip().splitlines()[0]
+        command = commands.add_parser(name, help=about.replace("%", "%%"), description=about)
+        add_source_options(command, source)
+        add_common_options(command)
+    options = parser.parse_args()
+    if options.source == "sample" and options.root is None:
+        options.root = options.out.parent / "sample"
+    return options
+
+
+def add_source_options(command: argparse.ArgumentParser, source: type) -> None:
+    hints = get_type_hints(source)
+    names = []
+    for item in fields(source):
+        if not item.init:
+            continue
+        names.append(item.name)
+        kind = next((k for k in (Path, float, int) if k.__name__ in str(hints[item.name])), str)
+        how: dict[str, Any] = {"type": kind, "help": item.metadata.get("help", "")}
+        if hints[item.name] is bool:
+            how = {"action": "store_true", "help": how["help"]}
+        required = item.default is MISSING and source.__name__ != "Sample"
+        default = None if item.default is MISSING else item.default
+        command.add_argument("--" + item.name.replace("_", "-"), required=required, default=default, **how)
+    command.set_defaults(source_options=names)
+
+
+def add_common_options(command: argparse.ArgumentParser) -> None:
+    coding, options = Coding(), Options()
+    add = command.add_argument
+    add("--out", type=Path, required=True, help="folder for the shards")
+    add(
+        "--mode",
+        choices=["transcode", "keep"],
+        default=coding.mode,
+        help="transcode clips (default), or keep their bytes",
+    )
+    add("--short-side", type=int, default=coding.short_side, help="pixels of the shorter side (default: %(default)s)")
+    add("--gop", type=int, default=coding.gop, help="frames from one keyframe to the next (default: %(default)s)")
+    add("--crf", type=int, default=coding.crf, help="x264 quality, smaller is better (default: %(default)s)")
+    add("--fer-onnx", type=Path, default=None, help="FER+ ONNX model in place of the built-in expression model")
+    add("--shard-clips", type=int, default=options.shard_clips, help="clips per shard (default: %(default)s)")
+    if not any(action.dest == "workers" for action in command._actions):
+        add("--workers", type=int, default=None, help="processes (default: one per core)")
+    add(
+        "--clip-timeout",
+        type=float,
+        default=options.clip_timeout,
+        help="seconds after which a clip is given up (default: %(default)g)",
+    )
+    add(
+        "--max-rejected",
+        type=float,
+        default=0.05,
+        help="share of rows that may be rejected before the exit code is 1 (default: %(default)g)",
+    )
+
+
+if __name__ == "__main__":
+    _command.run(main)
