@@ -1,0 +1,36 @@
+"""Training under DeepSpeed. `train` is the one entry; everything heavy is imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vadv.config import Config
+
+
+def train(config: Config, run: str | Path, resume: str = "auto", debug: bool = False) -> int:
+    """Train, or go on training, the run in folder `run`. Called by every rank.
+
+    Ranks come from the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as `deepspeed`, `torchrun`
+    and slurm/ set them; without them the run has one process.
+
+    Args:
+        config: the settings; recorded as RUN/config.yaml.
+        run: folder of the run, the same for all ranks.
+        resume: `auto` goes on from the newest complete checkpoint if there is one, `never` refuses a folder that holds
+            a run, anything else is the path of a checkpoint to start from.
+        debug: anomaly checks for every step.
+
+    Returns:
+        Exit code: 0 finished, 3 stopped by itself, 75 stopped by a signal after a save (docs/reliability.md).
+
+    Raises:
+        ValueError, OSError: wrong configuration or input, in one line.
+    """
+    from vadv.training.signals import StopSignals
+
+    with StopSignals() as stop:  # from here on a signal ends the run in good order, also while libraries load
+        from vadv.training.run import Run
+
+        return Run(config, Path(run), resume=resume, debug=debug, stop=stop).train()

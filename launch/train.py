@@ -1,0 +1,40 @@
+"""Train VideoAdviser: teacher and student together, in one DeepSpeed engine.
+
+One machine, all GPUs:      deepspeed launch/train.py --config configs/mosi.yaml --run runs/mosi
+Two CPU processes:          DS_ACCELERATOR=cpu deepspeed --num_accelerators 2 launch/train.py --config configs/sample.yaml --run runs/sample
+Debug, one process:         python launch/train.py --config configs/mosi.yaml --debug
+Slurm:                      python launch/sweep.py --sweep configs/sweeps/table2.yaml --executor slurm
+                            sbatch --array=0-4 --wrap 'python launch/train.py --config configs/mosi.yaml --run runs/mosi-$SLURM_ARRAY_TASK_ID --seed $SLURM_ARRAY_TASK_ID'
+
+Any setting of vadv/config.py is an option: --train.lr 1e-5 --objective.variant crd --teacher null
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from _command import run
+
+
+def main() -> int:
+    """Parse, train, return the exit code."""
+    from vadv import config_file
+
+    parser = config_file.parser(__doc__)
+    parser.add_argument("--run", type=str, help="folder of the run; default: runs/ and the configuration's name")
+    parser.add_argument("--resume", default="auto", help="auto, never, or the path of a checkpoint")
+    parser.add_argument("--debug", action="store_true", help="one process, a few steps, anomaly checks, tiny weights")
+    parser.add_argument("--plan", action="store_true", help="print parameters, weights and memory, and leave")
+    parser.add_argument("--local_rank", type=int, default=0, help="set by the deepspeed launcher; not read")
+    config, options = config_file.parse(parser, sys.argv[1:])
+    name = next((Path(b).stem for a, b in zip(sys.argv, sys.argv[1:]) if a == "--config"), "run")
+    folder = Path(options.run or Path("runs") / name)
+
+    from vadv.training import train
+
+    return train(config, folder, resume=options.resume, debug=options.debug)
+
+
+if __name__ == "__main__":
+    run(main)

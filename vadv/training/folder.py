@@ -1,0 +1,145 @@
+"""The run folder: what identifies a run, and what is cut back when it goes on from an earlier step."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vadv.config import Config
+from vadv.config_file import dump, load
+
+FREE = (
+    "data.shards",  # compared by content
+    "data.workers",
+    "data.prefetch",
+    "data.decode_timeout",
+    "data.max_bad_fraction",
+    "data.cache_dir",
+    "data.cache_bytes",
+    "train.max_steps",
+    "train.micro_batch_size",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.skip_bad_steps",
+    "train.stall_timeout",
+    "log.every",
+    "log.samples",
+    "deepspeed",  # a checkpoint knows its ZeRO stage
+)
+"""Settings that may differ when a run goes on: they change neither the samples' order nor the numbers."""
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+RESULT = "result.json"
+BAD_SAMPLES = "bad_samples.jsonl"
+METRICS = "metrics.jsonl"
+
+
+def differences(run: Path, config: Config) -> list[str]:
+    """Settings in which `config` differs from the run's recorded ones and that change its numbers, a line each."""
+    before, now = _flat(asdict(load(run / CONFIG))), _flat(asdict(config))
+    keys = sorted(set(before) | set(now))
+    return [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in keys
+        if before.get(key) != now.get(key) and key not in FREE
+    ]
+
+
+def data_fingerprint(folders_manifest: list[dict[str, Any]]) -> str:
+    """Identifies the data by its shards' checksums, wherever they lie."""
+    return hashlib.sha256(json.dumps(folders_manifest, sort_keys=True).encode()).hexdigest()
+
+
+def record(run: Path, config: Config, world_size: int, devices: list[str]) -> None:
+    """Write RUN/config.yaml and RUN/environment.json."""
+    write_json(run / ENVIRONMENT, environment(world_size, devices))
+    write_text(run / CONFIG, dump(config))
+
+
+def environment(world_size: int, devices: list[str]) -> dict[str, Any]:
+    """Versions, code, command and devices: enough to rebuild what a run ran in."""
+    root = Path(__file__).resolve().parents[2]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]},
+        "commit": _git(root, "rev-parse", "HEAD"),
+        "uncommitted": _git(root, "status", "--porcelain", "--untracked-files=no"),
+        "command": sys.argv,
+        "world_size": world_size,
+        "devices": devices,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+
+
+def cut_back(run: Path, step: int) -> None:
+    """Forget what was logged after optimizer step `step`: the steps that follow are taken again."""
+    for path in (run / METRICS, run / BAD_SAMPLES, *run.glob("samples-*.jsonl")):
+        if path.is_file():
+            with path.open(encoding="utf-8") as file:
+                kept = "".join(line for line in file if _logged_until(line, step))
+            write_text(path, kept)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole, or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, or not at all."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A folder to fill that then takes the place of folder `path` in one move."""
+    import shutil
+
+    scratch, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    for leftover in (scratch, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    yield scratch
+    if path.exists():
+        path.rename(old)
+    scratch.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _logged_until(line: str, step: int) -> bool:
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError:  # the last line of a process that was killed
+        return False
+    return isinstance(content, dict) and content.get("step", 0) <= step
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {prefix.rstrip("."): settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.")
+    return flat
+
+
+def _git(root: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,84 @@
+"""RUN/result.json: all that reports read of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from shards.dataset import ClipSet
+from vadv.config import Config
+from vadv.tasks import Task
+from vadv.training.evaluation import Evaluation
+from vadv.training.folder import RESULT, write_json
+
+if TYPE_CHECKING:
+    from vadv.training.run import State
+
+
+def write_result(
+    run: Path,
+    config: Config,
+    state: State,
+    task: Task,
+    found: Mapping[str, Evaluation],
+    clips: Mapping[str, ClipSet],
+) -> None:
+    """Write the result of a finished run, whole or not at all.
+
+    Args:
+        found: evaluation of the best student (and its teacher) per split.
+        clips: the splits that were opened.
+    """
+    steps = max(1, state.step)
+    write_json(
+        run / RESULT,
+        _finite(
+            {
+                "state": "finished",
+                "task": config.task,
+                "dataset": clips["train"].dataset,
+                "variant": config.objective.variant if config.teacher is not None else "student alone",
+                "seed": config.seed,
+                "splits": {split: evaluation.metrics for split, evaluation in found.items()},
+                "clips": {split: len(part) for split, part in clips.items()},
+                "best": state.best,
+                "steps": state.step,
+                "epochs": state.epoch,
+                "skipped_steps": state.skipped,
+                "parameters": parameters(task.module),
+                "wall_seconds": state.seconds,
+                "samples_per_second": steps * config.train.batch_size / state.seconds,
+                "config": asdict(config),
+            }
+        ),
+    )
+
+
+def parameters(module: nn.Module) -> dict[str, int]:
+    """Number of parameters of student and teacher, and of all that are trained."""
+
+    def size(parameter: nn.Parameter) -> int:
+        return int(getattr(parameter, "ds_numel", parameter.numel()))  # ZeRO-3 leaves a part of it here
+
+    counted = {
+        part: sum(size(p) for p in getattr(module, part).parameters())
+        for part in ("student", "teacher")
+        if getattr(module, part, None) is not None
+    }
+    return {**counted, "trainable": sum(size(p) for p in module.parameters() if p.requires_grad)}
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: undefined metrics become null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
