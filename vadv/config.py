@@ -113,6 +113,8 @@ class Student:
 
     model: str = "roberta-large"
     """Hugging Face name or local folder of a RoBERTa or BERT encoder with its tokenizer."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """`random` (seeded) needs nothing but a model name known to the project, e.g. roberta-large or tiny-roberta."""
     frozen: bool = False
     """Train the MLP only (section 5.6.2: this is much worse)."""
     hidden: int = 128

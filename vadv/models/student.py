@@ -1,0 +1,120 @@
+"""The text student, section 4.2 and eq. 9: a Hugging Face encoder and a two-layer MLP on its first token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vadv import config
+from vadv.models import student_weights
+from vadv.models.batch import Batch
+from vadv.models.dropout import NoiseKeys, replace_dropout
+from vadv.models.mlp import LogitMLP
+from vadv.models.outputs import Output
+from vadv.models.seeding import seeded
+
+
+class Student(nn.Module):
+    """Text to the text logit.
+
+    Dropout acts on hidden states (`KeyedDropout`), not on attention probabilities: the fused attention kernels take no
+    mask for these that we could key by sample.
+    """
+
+    def __init__(self, encoder: nn.Module, *, hidden: int, dropout: float, frozen: bool) -> None:
+        """Build around an encoder.
+
+        Args:
+            encoder: a transformers RoBERTa, XLM-RoBERTa or BERT model without pooling layer.
+            hidden: units of the MLP; at most the encoder's width, or the MLP does not fit the stock classifier.
+            dropout: probability, on hidden states.
+            frozen: train the MLP only. The encoder then runs without dropout.
+        """
+        super().__init__()
+        width: int = encoder.config.hidden_size
+        if hidden > width:
+            raise ValueError(
+                f"student.hidden: expected at most {width}, the encoder's width (the MLP is exported into the stock "
+                f"classification head), found {hidden}"
+            )
+        self.encoder = encoder
+        self.frozen = frozen
+        self.keys = NoiseKeys()
+        self._attention_dropout = encoder.config.attention_probs_dropout_prob
+        replace_dropout(encoder, 0.0 if frozen else dropout, self.keys)
+        _switch_off_attention_dropout(encoder)
+        encoder.requires_grad_(not frozen)
+        self.head = LogitMLP(width, hidden, 1)
+
+    def pretrained_parameters(self) -> Iterator[nn.Parameter]:
+        """The encoder's parameters; those of the MLP start from the seed."""
+        return self.encoder.parameters()
+
+    def forward(self, batch: Batch) -> Output:
+        """Read `input_ids` (B, L) under `attention_mask` (B, L), padded on the right."""
+        assert batch.input_ids is not None and batch.attention_mask is not None
+        mask = batch.attention_mask.clone()
+        mask[:, 0] = 1  # an empty slot has no token, and attention to nothing is undefined
+        self.keys.value = batch.noise
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            state = self.encoder(input_ids=batch.input_ids, attention_mask=mask).last_hidden_state[:, 0]
+        logit, hidden = self.head(state)
+        return Output(logit=logit, representation=state.float(), hidden=hidden)
+
+    def to_stock(self, state: Mapping[str, Tensor] | None = None) -> Any:
+        """The same function as a `…ForSequenceClassification` of transformers with one regression output.
+
+        RoBERTa's classification head, and BERT's pooler with classifier, are Linear(W, W) → tanh → Linear(W, 1). The
+        MLP fills their first rows; the other units are zero, so logits are the same up to rounding.
+
+        Args:
+            state: this module's whole weights, when the module itself holds only a shard of them (ZeRO-3).
+
+        Returns:
+            A float32 `PreTrainedModel` on the CPU; the caller saves it.
+        """
+        own = {k: v.detach().to("cpu", torch.float32) for k, v in (state or self.state_dict()).items()}
+        stock = student_weights.empty_stock(self.encoder.config, self._attention_dropout)
+        prefix = stock.base_model_prefix
+        weights = {
+            f"{prefix}.{k.removeprefix('encoder.')}": v for k, v in own.items() if k.startswith("encoder.")
+        } | student_weights.stock_head(
+            self.encoder.config.model_type,
+            self.encoder.config.hidden_size,
+            own["head.hidden.weight"],
+            own["head.hidden.bias"],
+            own["head.out.weight"],
+            own["head.out.bias"],
+        )
+        missing, unexpected = stock.load_state_dict(weights, strict=False, assign=True)
+        assert not missing and not unexpected, (missing, unexpected)
+        return stock.eval()
+
+
+def _switch_off_attention_dropout(encoder: nn.Module) -> None:
+    for module in encoder.modules():
+        # Self-attention modules of transformers read the probability from a dropout module that they never call.
+        if type(module).__name__.endswith("SelfAttention"):
+            module.dropout.p = 0.0
+
+
+def build_student(settings: config.Student, seed: int) -> tuple[Student, Any]:
+    """Build the student and its tokenizer.
+
+    Args:
+        settings: `student` of the configuration.
+        seed: decides the MLP's weights (and the encoder's for `weights: random`), the same on every rank.
+
+    Returns:
+        The student; the checkpoint's own tokenizer, padding on the right.
+
+    Raises:
+        ValueError: the model is not there, or of a kind whose stock classifier could not hold the MLP.
+    """
+    encoder, tokenizer = student_weights.load(settings, seed)
+    with seeded(seed, "student.head"):
+        student = Student(encoder, hidden=settings.hidden, dropout=settings.dropout, frozen=settings.frozen)
+    return student, tokenizer
