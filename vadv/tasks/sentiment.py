@@ -29,11 +29,16 @@ class Sentiment:
         from vadv.models import build_student, build_teacher
         from vadv.models.videoadviser import VideoAdviser
         from vadv.objectives import build_objective
+        from vadv.training.gather import gather
 
         self.config = config
         student, self.tokenizer = build_student(config.student, config.seed)
-        teacher = build_teacher(config.teacher, config.seed) if config.teacher is not None else None
-        self.module: nn.Module = VideoAdviser(teacher, student, build_objective(config, teacher, student, clips))
+        teacher = None
+        if config.teacher is not None:
+            data = config.data
+            teacher = build_teacher(config.teacher, config.seed, frames=data.frames, frame_size=data.frame_size)
+        objective = build_objective(config, teacher, student, clips, gather)
+        self.module: nn.Module = VideoAdviser(teacher, student, objective)
         self.video = teacher is not None
         self.faces = config.teacher is not None and config.teacher.face
 
