@@ -22,6 +22,8 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from vadv.config import Config
 
+T = typing.TypeVar("T")
+
 
 def load(path: str | Path | None, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
     """Read a configuration file and change settings of it.
@@ -53,13 +55,19 @@ def build(settings: Mapping[str, Any], where: str = "") -> Config:
     Raises:
         ValueError: unknown key, or a value of the wrong type or range.
     """
-    check_keys(settings, where)
-    own = parser()
+    return fill(Config, settings, where)
+
+
+def fill(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
+    """`build` for any dataclass of typed settings."""
+    check_keys(settings, where, kind)
+    own = ArgumentParser(exit_on_error=False)
+    own.add_class_arguments(kind)
     try:
         filled = own.instantiate(own.parse_object(dict(settings)))
     except Exception as error:
-        raise ValueError(where + _explain(error)) from None
-    return Config(**{field.name: filled[field.name] for field in fields(Config)})
+        raise ValueError(where + _explain(error, kind)) from None
+    return kind(**{field.name: filled[field.name] for field in fields(typing.cast(Any, kind))})
 
 
 def dump(config: Config) -> str:
@@ -122,7 +130,7 @@ def parse(made: ArgumentParser, argv: Sequence[str]) -> tuple[Config, Namespace]
         filled = made.instantiate(parsed)
     except Exception as error:
         options = [option.lstrip("-") for action in made._actions for option in action.option_strings]
-        raise ValueError(_explain(error, [*keys(), *options])) from None
+        raise ValueError(_explain(error, Config, options)) from None
     names = {field.name for field in fields(Config)}
     config = Config(**{name: filled[name] for name in names})
     return config, Namespace(**{k: v for k, v in vars(filled).items() if k not in names and k != "config"})
@@ -138,19 +146,19 @@ def put(settings: dict[str, Any], key: str, value: Any) -> None:
     settings[last] = value
 
 
-def keys() -> dict[str, Any]:
+def keys(kind: type = Config) -> dict[str, Any]:
     """Type by dotted key, of every setting and every section."""
-    return dict(_walk(Config))
+    return dict(_walk(kind))
 
 
-def check_keys(settings: Mapping[str, Any], where: str = "") -> None:
-    """Refuse keys, nested or dotted, that `Config` lacks.
+def check_keys(settings: Mapping[str, Any], where: str = "", kind: type = Config) -> None:
+    """Refuse keys, nested or dotted, that `Config` (or another dataclass of settings) lacks.
 
     Raises:
         ValueError: names the unknown key and the nearest known one.
     """
-    known = keys()
-    for key, value in _flat(settings):
+    known = keys(kind)
+    for key, value in _flat(settings, known):
         if key not in known:
             raise ValueError(f"{where}unknown setting {key}{did_you_mean(key, known)}")
         if is_dataclass(known[key]) and not isinstance(value, Mapping):
@@ -182,13 +190,18 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield prefix + str(key), {}
-            yield from _flat(value, f"{prefix}{key}.")
+def _flat(settings: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and _is_section(known.get(key)):
+            yield key, {}
+            yield from _flat(value, known, f"{key}.")
         else:
-            yield prefix + str(key), value
+            yield key, value
+
+
+def _is_section(kind: Any) -> bool:
+    return is_dataclass(kind) or any(is_dataclass(part) for part in typing.get_args(kind))
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -224,14 +237,21 @@ def _describe(kind: Any) -> str:
         return " or ".join(_describe(part) for part in typing.get_args(kind))
     if typing.get_origin(kind) is list:
         return "a list"
+    if typing.get_origin(kind) is dict:
+        return "a mapping"
     if is_dataclass(kind):
         return "a section of settings"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     return names.get(kind, getattr(kind, "__name__", str(kind)))
 
 
-def _explain(error: Exception, options: Iterable[str] = ()) -> str:
-    """jsonargparse's report, several indented lines, as one line with our words; `options`: the names known."""
+def _explain(error: Exception, kind: type, options: Iterable[str] = ()) -> str:
+    """jsonargparse's report, several indented lines, as one line with our words.
+
+    Args:
+        kind: the dataclass that was being filled.
+        options: names of further command-line options, to suggest one of them.
+    """
     text = str(error)
     ours = re.search(r"^\s*- ([\w.]+: expected .*, found .*)", text, re.MULTILINE)
     if ours:
@@ -240,9 +260,9 @@ def _explain(error: Exception, options: Iterable[str] = ()) -> str:
     if unknown:
         word = unknown[1].split()[0]
         key = word.removeprefix("--").partition("=")[0]
-        return f"unknown option {word}{did_you_mean(key, options)}"
+        return f"unknown option {word}{did_you_mean(key, [*keys(kind), *options])}"
     key = ".".join(re.findall(r'Parser key "([^"]+)"', text))
     found = re.findall(r"(?:Got|Given) value: (.*)", text)
-    if key in keys() and found:
-        return f"{key}: expected {_describe(keys()[key])}, found {found[0]}"
+    if key in keys(kind) and found:
+        return f"{key}: expected {_describe(keys(kind)[key])}, found {found[0]}"
     return " ".join(text.split())
