@@ -112,7 +112,8 @@ class Student:
     """The text student (section 4.2): any Hugging Face encoder and a two-layer MLP on its first token."""
 
     model: str = "roberta-large"
-    """Hugging Face name or local folder of a RoBERTa or BERT encoder with its tokenizer."""
+    """Hugging Face name or local folder of a RoBERTa or BERT encoder with its tokenizer, or package:NAME/FOLDER for a
+    folder inside an installed Python package."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """`random` (seeded) needs nothing but a model name known to the project, e.g. roberta-large or tiny-roberta."""
     frozen: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,25 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 """Sizes that are known without a download, for random weights and for counting parameters."""
 
 
+PACKAGE = "package:"
+"""Prefix of a model folder inside an installed Python package: package:NAME/FOLDER."""
+
+
+def located(model: str) -> str:
+    """A Hugging Face name or folder as transformers takes it; `package:NAME/FOLDER` is found where it is installed.
+
+    Raises:
+        ValueError: no such package.
+    """
+    if not model.startswith(PACKAGE):
+        return model
+    name, _, folder = model.removeprefix(PACKAGE).partition("/")
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(f"student.model: expected an installed package {name}, found none; `make env` installs it")
+    return str(Path(next(iter(found.submodule_search_locations))) / folder)
+
+
 def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
     """The encoder without pooling layer, and its tokenizer.
 
@@ -42,12 +62,13 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
             return _from_config(model_config), tokenizer
     from transformers import AutoModel, AutoTokenizer
 
+    model = located(settings.model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(settings.model)
-        model_config = _checked(settings.model)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        model_config = _checked(model)
         with seeded(seed, "student.encoder"):
             encoder = AutoModel.from_pretrained(
-                settings.model,
+                model,
                 config=model_config,
                 add_pooling_layer=False,
                 attn_implementation="sdpa",
@@ -85,6 +106,7 @@ def _sizes(model: str) -> tuple[Any, Any]:
     """Configuration and tokenizer for random weights: those of a folder, or of a name known here."""
     from transformers import AutoTokenizer, BertConfig, RobertaConfig
 
+    model = located(model)
     if (Path(model) / "config.json").is_file():
         return _checked(model), AutoTokenizer.from_pretrained(model)
     if model not in ARCHITECTURES:
