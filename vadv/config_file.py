@@ -25,6 +25,22 @@ from vadv.config import Config
 T = typing.TypeVar("T")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with the numbers of 1.2: 1e-5 is a number and 24:00:00 a text, not 86400."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
 def load(path: str | Path | None, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
     """Read a configuration file and change settings of it.
 
@@ -61,13 +77,20 @@ def build(settings: Mapping[str, Any], where: str = "") -> Config:
 def fill(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
     """`build` for any dataclass of typed settings."""
     check_keys(settings, where, kind)
-    own = ArgumentParser(exit_on_error=False)
-    own.add_class_arguments(kind)
+    own = _bare_parser(kind)
     try:
         filled = own.instantiate(own.parse_object(dict(settings)))
     except Exception as error:
         raise ValueError(where + _explain(error, kind)) from None
     return kind(**{field.name: filled[field.name] for field in fields(typing.cast(Any, kind))})
+
+
+@functools.cache
+def _bare_parser(kind: type) -> ArgumentParser:
+    """Without options of a command line. Made once: a sweep checks thousands of configurations."""
+    made = ArgumentParser(exit_on_error=False)
+    made.add_class_arguments(kind)
+    return made
 
 
 def dump(config: Config) -> str:
@@ -88,7 +111,7 @@ def read(path: str | Path) -> dict[str, Any]:
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise FileNotFoundError(f"{path}: no such configuration file{hint}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from None
     if content is None:
