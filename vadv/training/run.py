@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import sys
 import time
@@ -17,7 +19,7 @@ from shards.dataset import ClipSet, ClipStream, Step
 from vadv import tasks
 from vadv.config import Config
 from vadv.training import checkpoints, folder
-from vadv.training.distributed import World, join
+from vadv.training.distributed import World, is_lost_peer, join
 from vadv.training.engine import build_engine, deepspeed_settings, set_learning_rate, zero_stage
 from vadv.training.errors import Stopped
 from vadv.training.evaluation import Evaluation, Interrupted, evaluate, write_predictions
@@ -26,6 +28,7 @@ from vadv.training.result import write_result
 from vadv.training.saving import Saver, load
 from vadv.training.schedule import warmup_cosine
 from vadv.training.signals import StopSignals
+from vadv.training.watchdog import WAITING, Watchdog
 from vadv.training.weights import gathered, load_trained, save_trained
 
 FINISHED, STOPPED, PREEMPTED = 0, 3, 75
@@ -87,15 +90,24 @@ class Run:
 
     def train(self) -> int:
         """Train to the end, or until something ends it; returns the exit code."""
-        world = join(self.config.train.stall_timeout)
+        # The watchdog knows better than a collective's timeout who is to blame, so it comes first.
+        world = join(2 * self.config.train.stall_timeout)
+        self.watch = Watchdog(self.run, world.rank, world.size, self.config.train.stall_timeout)
         try:
-            return self._train(world)
+            code = self._train(world)
         except Stopped as error:
             if world.first:
                 print(f"stopped: {error}", file=sys.stderr, flush=True)
-            return STOPPED
-        finally:
-            world.leave()
+            code = STOPPED
+        except RuntimeError as error:
+            if world.size == 1 or not is_lost_peer(error):
+                raise
+            print(f"stopped: rank {world.rank} after step {self.watch.step}: {self.watch.lost()}", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(STOPPED)  # the broken process group could keep an orderly exit waiting
+        self.watch.close()
+        world.leave()
+        return code
 
     def _train(self, world: World) -> int:
         config = self.config
@@ -187,7 +199,8 @@ class Run:
         steps = stream.epoch(self.state.epoch, self.state.position)
         while True:
             began = time.monotonic()
-            step = next(steps, None)
+            with self.watch.phase("reading clips"):
+                step = next(steps, None)
             if step is None:
                 return
             yield step, Tally(waited=time.monotonic() - began, took=-began)
@@ -206,8 +219,10 @@ class Run:
         for micro_batch in step.micro_batches:
             batch = self.task.collate(micro_batch, state.epoch).to(self.world.device)
             output = engine(batch)
-            engine.backward(output["loss"] * scale)
-            engine.step()
+            with self.watch.phase(WAITING):
+                engine.backward(output["loss"] * scale)
+                engine.step()
+            self.watch.alive(state.step)
             for name, value in {"loss": output["loss"], **output["terms"]}.items():
                 tally.terms[name] = tally.terms.get(name, 0.0) + value.detach()
             tally.clips += [clip for clip in micro_batch if clip.index >= 0]
@@ -215,6 +230,7 @@ class Run:
         state.step += 1
         state.position = step.position
         tally.took += time.monotonic()
+        self.watch.alive(state.step)
         self.log.samples(state.step, state.epoch, tally.ids)
         if engine.skipped_steps > skipped:
             self._refused_update(step, tally)
@@ -223,9 +239,10 @@ class Run:
         """Tell the other ranks what concerns them; returns whether to stop. One small message a step, beside the GPU."""
         faults = [clip.fault for clip in tally.clips if clip.fault is not None]
         self.log.faults(self.state.step, self.state.epoch, "train", faults)
-        stop, bad, writing = self.world.agree(
-            [self.stop.requested is not None, len(faults), self.saver.writing], op="sum"
-        )
+        with self.watch.phase(WAITING):
+            stop, bad, writing = self.world.agree(
+                [self.stop.requested is not None, len(faults), self.saver.writing], op="sum"
+            )
         self.state.bad += round(bad)
         allowed = self.config.data.max_bad_fraction * len(self.clips["train"])
         if self.state.bad > allowed:
@@ -315,9 +332,15 @@ class Run:
             self.clips[split],
             self.config,
             self.world,
-            should_stop=lambda: self.world.agree([self.stop.requested is not None])[0] > 0,
+            should_stop=self._should_stop,
             limit=DEBUG_CLIPS if self.debug else None,
         )
+
+    def _should_stop(self) -> bool:
+        """Whether a signal came to any rank; asked by all of them in step."""
+        self.watch.alive(self.state.step)
+        with self.watch.phase(WAITING):
+            return self.world.agree([self.stop.requested is not None])[0] > 0
 
     def _validate(self) -> None:
         """Metrics of the validation split; keeps the student if it is the best so far."""
@@ -448,8 +471,6 @@ class Run:
 
 
 def _steps_of(result: Path) -> int:
-    import json
-
     try:
         return int(json.loads(result.read_text())["steps"])
     except (ValueError, KeyError):

@@ -1,0 +1,81 @@
+"""Metrics of what a finished run left behind: the whole model from its run folder, or the student from its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.dataset import ClipSet
+from vadv import tasks
+from vadv.config_file import load
+from vadv.training.distributed import join
+from vadv.training.evaluation import Evaluation, evaluate, write_predictions
+from vadv.training.folder import CONFIG
+
+Metrics = dict[str, dict[str, float]]
+
+
+def evaluate_folder(
+    folder: str | Path, shards: Sequence[str] | None, split: str, predictions: str | Path | None = None
+) -> Metrics:
+    """Evaluate a run folder (all outputs) or a student folder (text only).
+
+    Args:
+        folder: RUN, or a Hugging Face folder such as RUN/student.
+        shards: shard folders; None takes those of the run.
+        split: train, valid or test.
+        predictions: a csv file to write, or None.
+
+    Raises:
+        ValueError: neither a run nor a student, or no shards given for a student.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG).is_file():
+        return _evaluate_run(folder, shards, split, predictions)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: expected a run folder (with {CONFIG}) or a student folder (with config.json)")
+    return _evaluate_student(folder, shards, split, predictions)
+
+
+def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predictions: Any) -> Metrics:
+    from safetensors.torch import load_file
+
+    best = folder / "best.safetensors"
+    if not best.is_file():
+        raise ValueError(f"{folder}: expected the weights of a validated student, found no {best.name}; train longer")
+    config = load(folder / CONFIG)
+    if shards:
+        config = replace(config, data=replace(config.data, shards=list(shards)))
+    world = join(config.train.stall_timeout)
+    clips = ClipSet(config.data.folders(), split)
+    task = tasks.build(config, len(ClipSet(config.data.folders(), "train")))
+    task.module.load_state_dict(load_file(best), strict=False)
+    found = evaluate(task.module.to(world.device), task, clips, config, world)
+    if predictions:
+        write_predictions(Path(predictions), found, clips)
+    world.leave()
+    return found.metrics
+
+
+def _evaluate_student(folder: Path, shards: Sequence[str] | None, split: str, predictions: Any) -> Metrics:
+    from vadv import metrics
+    from vadv.student.folder import open_student
+    from vadv.student.predictor import Predictor
+
+    if not shards:
+        if not (folder.parent / CONFIG).is_file():
+            raise ValueError(f"{folder}: expected --shards with a student folder outside of its run")
+        shards = load(folder.parent / CONFIG).data.folders()
+    clips = ClipSet(list(shards), split)
+    meta = [clips.meta(*clips.locate(index)) for index in range(len(clips))]
+    label = np.array([row["label"] for row in meta], dtype=float)
+    predicted = Predictor(open_student(folder)).predict([row["text"] for row in meta]).astype(float)
+    found = {"text": metrics.sentiment(predicted, label)}
+    if predictions:
+        table = {"index": np.arange(len(clips)), "label": label, "text_logit": predicted}
+        write_predictions(Path(predictions), Evaluation(table, found, []), clips)
+    return found
