@@ -1,0 +1,106 @@
+"""Real training runs in a few processes that are started once and used again: importing the libraries takes seconds."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import socket
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _serve(pipe: Connection, log: str) -> None:
+    """A rank: runs `train` as often as it is told to."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    from vadv import config_file
+    from vadv.training import train
+
+    while (order := pipe.recv()) is not None:
+        environment, settings, run, options = order
+        os.environ.update(environment)
+        try:
+            pipe.send(train(config_file.build(settings), run, **options))
+        except (ValueError, OSError) as error:
+            pipe.send(f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            pipe.send(f"bug: {type(error).__name__}: {error}")
+            raise
+
+
+class Ranks:
+    """Up to `most` processes that train together."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.log = folder / "ranks.log"
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for _ in range(most):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, str(self.log)), daemon=False)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    def train(self, settings: Mapping[str, Any], run: Path, world: int = 2, **options: Any) -> Any:
+        """Train on `world` ranks; the exit code, or the text of the error, the same on all ranks."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        for rank in range(world):
+            environment = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(world),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
+            self._pipes[rank].send((environment, dict(settings), str(run), options))
+        answers = []
+        for rank in range(world):
+            if not self._pipes[rank].poll(300):
+                pytest.fail(f"rank {rank} did not answer; see {self.log}:\n{self.log.read_text()[-3000:]}")
+            answers.append(self._pipes[rank].recv())
+        assert len(set(answers)) == 1, answers
+        if str(answers[0]).startswith("bug"):
+            pytest.fail(f"{answers[0]}\n{self.log.read_text()[-3000:]}")
+        return answers[0]
+
+    def close(self) -> None:
+        for pipe, process in zip(self._pipes, self._processes):
+            try:
+                pipe.send(None)
+            except OSError:
+                pass
+            process.join(10)
+            process.kill()
+
+
+def changed(settings: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """Settings with some of them changed: sections are merged, `train={"lr": 1}`."""
+    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    for key, value in changes.items():
+        merged[key] = {**merged[key], **value} if isinstance(value, dict) and key in merged else value
+    return merged
+
+
+def logged(run: Path, split: str = "train") -> dict[int, dict[str, Any]]:
+    """Lines of metrics.jsonl by step."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line for line in lines if line["split"] == split and "event" not in line}
+
+
+NUMBERS = ("loss", "text_mse", "video_mse", "prompt_ce", "prompt_to_video", "video_to_text", "grad_norm", "lr")
+
+
+def numbers(run: Path) -> dict[int, dict[str, float]]:
+    """What a step's line says of the training itself, without times."""
+    return {step: {name: line[name] for name in NUMBERS if name in line} for step, line in logged(run).items()}
