@@ -104,3 +104,12 @@ NUMBERS = ("loss", "text_mse", "video_mse", "prompt_ce", "prompt_to_video", "vid
 def numbers(run: Path) -> dict[int, dict[str, float]]:
     """What a step's line says of the training itself, without times."""
     return {step: {name: line[name] for name in NUMBERS if name in line} for step, line in logged(run).items()}
+
+
+def samples(run: Path) -> dict[tuple[int, int], list[str]]:
+    """Sample ids of each (epoch, step), all ranks together, sorted; every id stands there once."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for path in run.glob("samples-*.jsonl"):
+        for line in map(json.loads, path.read_text().splitlines()):
+            found.setdefault((line["epoch"], line["step"]), []).extend(line["ids"])
+    return {key: sorted(ids) for key, ids in found.items()}

@@ -31,6 +31,9 @@ def train(config: Config, run: str | Path, resume: str = "auto", debug: bool = F
     from vadv.training.signals import StopSignals
 
     with StopSignals() as stop:  # from here on a signal ends the run in good order, also while libraries load
+        from vadv.training.distributed import choose_accelerator
+
+        choose_accelerator()
         from vadv.training.run import Run
 
         return Run(config, Path(run), resume=resume, debug=debug, stop=stop).train()

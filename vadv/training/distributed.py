@@ -63,9 +63,18 @@ class World:
         return np.concatenate([part for part in self.collect(table) if len(part)] or [table])
 
     def leave(self) -> None:
-        """Take down the process group."""
+        """Take down the process groups, so that the process could join another run."""
+        import deepspeed.comm.comm
+
         if dist.is_initialized():
-            dist.destroy_process_group()
+            deepspeed.comm.comm.destroy_process_group()
+        deepspeed.comm.comm.cdb = None
+
+
+def choose_accelerator() -> None:
+    """Tell DeepSpeed, before it is imported, that there is only the CPU: its own search prints warnings."""
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
 
 
 def join(timeout: float) -> World:
@@ -79,6 +88,7 @@ def join(timeout: float) -> World:
     """
     rank, size = _integer("RANK", 0), _integer("WORLD_SIZE", 1)
     local = _integer("LOCAL_RANK", 0)
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
     cuda = torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
     if cuda and local >= torch.cuda.device_count():
         raise ValueError(
@@ -89,7 +99,6 @@ def join(timeout: float) -> World:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     else:
-        os.environ["DS_ACCELERATOR"] = "cpu"  # before DeepSpeed is imported: it would look for other accelerators
         device = torch.device("cpu")
     _initialise("cpu:gloo,cuda:nccl" if cuda else "gloo", rank, size, timeout)
     _wrap_for_deepspeed()
@@ -132,7 +141,9 @@ def _wrap_for_deepspeed() -> None:
     """
     import deepspeed
     import deepspeed.ops
+    from deepspeed.utils import logger
 
+    logger.setLevel("WARNING")
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(verbose=False)
 

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from shards.dataset import ClipSet
 from vadv.config import Config
 from vadv.config_file import dump, load
 
@@ -56,9 +57,10 @@ def differences(run: Path, config: Config) -> list[str]:
     ]
 
 
-def data_fingerprint(folders_manifest: list[dict[str, Any]]) -> str:
-    """Identifies the data by its shards' checksums, wherever they lie."""
-    return hashlib.sha256(json.dumps(folders_manifest, sort_keys=True).encode()).hexdigest()
+def data_fingerprint(clips: ClipSet) -> str:
+    """Identifies a split by its shards' checksums, wherever they lie."""
+    sums = [shard.sha256 for manifest in clips.manifests for shard in manifest.splits[clips.split].shards]
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def record(run: Path, config: Config, world_size: int, devices: list[str]) -> None:

@@ -123,7 +123,7 @@ class Run:
         self.task = tasks.build(config, len(clips["train"]))
         elastic = checkpoint is not None and checkpoint.world_size != world.size and checkpoint.zero_stage > 0
         self.engine = build_engine(self.task.module, config, world, universal=elastic)
-        self.state = State(data=clips["train"].fingerprint)
+        self.state = State(data=folder.data_fingerprint(clips["train"]))
         if checkpoint is not None:
             load(self.engine, checkpoint, world, universal=elastic)
             self.state = State(**checkpoint.state)
@@ -435,7 +435,7 @@ class Run:
                 f"{self.run}: expected the configuration the run was started with, found {'; '.join(differing)}; "
                 "change it back, or give another --run"
             )
-        if found.state["data"] != self.clips["train"].fingerprint:
+        if found.state["data"] != folder.data_fingerprint(self.clips["train"]):
             raise ValueError(
                 f"{self.run}: expected the training data it was started with, found other shards in "
                 f"{', '.join(self.config.data.folders())}; point data.shards to the first ones, or give another --run"

@@ -1,0 +1,102 @@
+"""Resumed equals uninterrupted, bit for bit; on another number of ranks, to rounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_runs import Ranks, changed, logged, numbers, samples
+
+
+def in_parts(ranks: Ranks, settings: dict[str, Any], run: Path, parts: list[tuple[int, int]]) -> None:
+    """Train until each step count on so many ranks, one attempt after the other."""
+    for steps, world in parts:
+        assert ranks.train(changed(settings, train={"max_steps": steps}), run, world=world) == 0
+
+
+def whole(ranks: Ranks, settings: dict[str, Any], run: Path, steps: int, world: int = 2) -> None:
+    assert ranks.train(changed(settings, train={"max_steps": steps}), run, world=world) == 0
+
+
+# Steps per epoch: 4 (some 45 clips, 12 a step). Mid-epoch, at an epoch's end, in epoch 1, a second resume, the epoch after.
+PARTS = [2, 4, 6, 9]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_resumed_equals_uninterrupted_for_each_zero_stage(
+    ranks: Ranks, tiny: dict[str, Any], tmp_path: Path, stage: int
+) -> None:
+    train = {"epochs": 3, "micro_batch_size": 3, "evaluate_every": 3}
+    settings = changed(tiny, deepspeed=f"configs/deepspeed/zero{stage}.json", train=train, log={"samples": True})
+    whole(ranks, settings, tmp_path / "a", PARTS[-1])
+    in_parts(ranks, settings, tmp_path / "b", [(steps, 2) for steps in PARTS])
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+    assert samples(tmp_path / "a") == samples(tmp_path / "b")
+
+
+@pytest.mark.parametrize("variant", ["crd", "fitnet", "pkt", "none"])
+def test_resumed_equals_uninterrupted_for_each_variant(
+    ranks: Ranks, tiny: dict[str, Any], tmp_path: Path, variant: str
+) -> None:
+    settings = changed(tiny, objective={"variant": variant}, train={"evaluate_every": 3, "epochs": 3})
+    whole(ranks, settings, tmp_path / "a", 6)
+    in_parts(ranks, settings, tmp_path / "b", [(3, 2), (6, 2)])
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_another_number_of_ranks_goes_on_with_the_same_samples_and_losses(
+    ranks: Ranks, tiny: dict[str, Any], tmp_path: Path, stage: int
+) -> None:
+    train = {"epochs": 3, "micro_batch_size": 3, "evaluate_every": 3}
+    settings = changed(tiny, deepspeed=f"configs/deepspeed/zero{stage}.json", train=train, log={"samples": True})
+    whole(ranks, settings, tmp_path / "a", 6)
+    in_parts(ranks, settings, tmp_path / "b", [(2, 2), (4, 1), (6, 2)])
+    a, b = numbers(tmp_path / "a"), numbers(tmp_path / "b")
+    assert a.keys() == b.keys()
+    for step in a:
+        assert a[step]["loss"] == pytest.approx(b[step]["loss"], rel=1e-5), step
+    assert samples(tmp_path / "a") == samples(tmp_path / "b")
+
+
+def test_a_memory_survives_a_change_of_ranks(ranks: Ranks, tiny: dict[str, Any], tmp_path: Path) -> None:
+    settings = changed(tiny, objective={"variant": "crd"}, train={"evaluate_every": 3, "epochs": 3})
+    whole(ranks, settings, tmp_path / "a", 4)
+    in_parts(ranks, settings, tmp_path / "b", [(2, 2), (4, 1)])
+    a, b = logged(tmp_path / "a"), logged(tmp_path / "b")
+    for step in a:
+        assert a[step]["crd"] == pytest.approx(b[step]["crd"], rel=1e-4), step
+
+
+def test_a_finished_run_is_left_alone(ranks: Ranks, tiny: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    whole(ranks, tiny, run, 3)
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
+    whole(ranks, tiny, run, 3)
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_another_configuration_is_refused_with_the_keys(ranks: Ranks, tiny: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    whole(ranks, tiny, run, 1)
+    answer = ranks.train(changed(tiny, seed=5, train={"lr": 0.5}), run)
+    assert "seed was 1, is 5" in answer and "train.lr was 0.001, is 0.5" in answer and "\n" not in answer
+
+
+def test_never_refuses_a_folder_that_holds_a_run(ranks: Ranks, tiny: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    whole(ranks, tiny, run, 1)
+    answer = ranks.train(tiny, run, resume="never")
+    assert answer.startswith("ValueError: --resume never") and "step 1" in answer
+
+
+def test_the_recorded_configuration_repeats_the_run(ranks: Ranks, tiny: dict[str, Any], tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    from vadv.config_file import load
+
+    whole(ranks, tiny, tmp_path / "a", 3)
+    again = asdict(load(tmp_path / "a" / "config.yaml"))
+    assert ranks.train(again, tmp_path / "b") == 0
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
