@@ -38,6 +38,12 @@ class Clip(nn.Module):
         self.head = FrameHead(g.width, g.embed)
         self.text = TextTower(g)
 
+    @classmethod
+    def names(cls, geometry: Geometry) -> list[str]:
+        """Names of the weights."""
+        with torch.device("meta"):
+            return list(cls(geometry).state_dict())
+
 
 @dataclass(kw_only=True)
 class Source:
@@ -130,8 +136,7 @@ def _open_clip(name: str, cfg: Mapping[str, Any], geometry: Geometry, weights: s
     if not tag and not Path(weights).is_file():
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise ValueError(f"teacher.weights: {weights} is no file and no tag of {name} (tags: {tags}); {options}")
-    # The activation belongs to the weights. open_clip only warns when model name and tag disagree.
-    quick = bool(tag.get("quick_gelu", False)) if tag else geometry.quick_gelu
+    quick = quick_gelu(name, weights, geometry.quick_gelu)
     try:
         model = open_clip.create_model(
             name,
@@ -153,6 +158,17 @@ def _open_clip(name: str, cfg: Mapping[str, Any], geometry: Geometry, weights: s
         std=tuple(preprocess["std"]),
         scale=float(model.logit_scale.detach().exp()),
     )
+
+
+def quick_gelu(name: str, weights: str, default: bool) -> bool:
+    """Whether the weights want QuickGELU: a tag knows, for a file the model's own setting (`default`) has to do.
+
+    The activation belongs to the weights: `ViT-L-14` with `openai` is wrong without it, and open_clip only warns.
+    """
+    import open_clip
+
+    tag = open_clip.get_pretrained_cfg(name, weights)
+    return bool(tag.get("quick_gelu", False)) if tag else default
 
 
 def _is_torchscript(path: str) -> bool:
@@ -230,13 +246,19 @@ def _hugging_face(folder: Path, frame_size: int, weights: str | None, seed: int)
         )
     kind = XCLIPModel if settings.model_type == "xclip" else CLIPModel
     try:
-        model = kind.from_pretrained(folder, dtype=torch.float32)
+        model, report = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     except OSError as error:
+        cause = " ".join(str(error).split())[:160]
         raise ValueError(
-            f"teacher.clip: no weights in {folder} ({str(error).split(chr(10))[0]}); "
-            "expected model.safetensors there, or set teacher.weights=random"
+            f"teacher.clip: no weights in {folder} ({cause}); expected model.safetensors, or set teacher.weights=random"
         ) from error
-    state, extra, unmatched = from_hugging_face(model.state_dict())
+    # What the folder lacks got random numbers of transformers' own there; it must not pass for the folder's.
+    lacking = set(report["missing_keys"])
+    state, extra, unmatched = from_hugging_face({k: v for k, v in model.state_dict().items() if k not in lacking})
+    unmatched += [f"{key}: nothing here has such weights" for key in sorted(report["unexpected_keys"])]
+    unmatched += [f"{key}: not in the folder, random weights take its place" for key in sorted(lacking)]
+    if gaps := sorted(set(Clip.names(geometry)) - set(state)):
+        raise ValueError(f"teacher.clip: the weights in {folder} lack {len(gaps)} of CLIP's own, first {gaps[0]}")
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if settings.model_type == "xclip" else (CLIP_MEAN, CLIP_STD)
     if (preprocessor := folder / "preprocessor_config.json").is_file():
         found = json.loads(preprocessor.read_text(encoding="utf-8"))

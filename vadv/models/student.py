@@ -56,8 +56,9 @@ class Student(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """Read `input_ids` (B, L) under `attention_mask` (B, L), padded on the right."""
         assert batch.input_ids is not None and batch.attention_mask is not None
-        mask = batch.attention_mask.clone()
-        mask[:, 0] = 1  # an empty slot has no token, and attention to nothing is undefined
+        # An empty slot may have no token, and attention to nothing is undefined.
+        empty = ~batch.attention_mask.bool().any(dim=1, keepdim=True)
+        mask = torch.where(empty, 1, batch.attention_mask)
         self.keys.value = batch.noise
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             state = self.encoder(input_ids=batch.input_ids, attention_mask=mask).last_hidden_state[:, 0]
@@ -91,6 +92,9 @@ class Student(nn.Module):
         )
         missing, unexpected = stock.load_state_dict(weights, strict=False, assign=True)
         assert not missing and not unexpected, (missing, unexpected)
+        for name, buffer in self.encoder.named_buffers():  # positions and the like, in no state dict
+            owner, _, leaf = f"{prefix}.{name}".rpartition(".")
+            setattr(stock.get_submodule(owner), leaf, buffer.detach().cpu().clone())
         return stock.eval()
 
 

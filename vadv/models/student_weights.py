@@ -103,17 +103,17 @@ def _checked(model: str) -> Any:
 
 
 def _sizes(model: str) -> tuple[Any, Any]:
-    """Configuration and tokenizer for random weights: those of a folder, or of a name known here."""
+    """Configuration and tokenizer for random weights: of a name known here, else as the folder or the hub has them."""
     from transformers import AutoTokenizer, BertConfig, RobertaConfig
 
-    model = located(model)
-    if (Path(model) / "config.json").is_file():
-        return _checked(model), AutoTokenizer.from_pretrained(model)
-    if model not in ARCHITECTURES:
-        raise ValueError(
-            f"student.model: with student.weights=random expected a local folder or one of "
-            f"{', '.join(ARCHITECTURES)}, found {model}"
-        )
+    if model not in ARCHITECTURES or (Path(model) / "config.json").is_file():
+        try:
+            return _checked(model), AutoTokenizer.from_pretrained(model)
+        except OSError as error:
+            raise ValueError(
+                f"student.model: with student.weights=random expected a local folder or one of "
+                f"{', '.join(ARCHITECTURES)}, found {model}"
+            ) from error
     kind, sizes = ARCHITECTURES[model]
     limit = sizes.get("max_position_embeddings", 512) - (2 if kind == "roberta" else 0)
     if kind == "roberta":

@@ -140,7 +140,7 @@ class Teacher(nn.Module):
             why = f"expected shape {tuple(own[key].shape)}" if key in own else "no such module in this configuration"
             self.unmatched.append(f"{key} {tuple(extra[key].shape)}: {why}")
         for line in self.unmatched:
-            log.warning("weights of %s left unused: %s", "X-CLIP", line)
+            log.warning("teacher.clip: unmatched weights: %s", line)
 
     def pretrained_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that CLIP has (whether its weights are real or random), or that an X-CLIP folder gave."""
@@ -208,8 +208,9 @@ def tokenise(texts: list[str], context: int) -> Tensor:
     """Texts to CLIP's token ids, (C, L), cut to the longest: what follows the end-of-text token is never read."""
     from open_clip.tokenizer import SimpleTokenizer
 
-    ids = SimpleTokenizer(context_length=context)(texts)
-    return ids[:, : int(ids.argmax(dim=1).max()) + 1].contiguous()
+    with torch.device("cpu"):  # also while shapes alone are built, on the meta device
+        ids = SimpleTokenizer(context_length=context)(texts)
+        return ids[:, : int(ids.argmax(dim=1).max()) + 1].contiguous()
 
 
 def build_teacher(

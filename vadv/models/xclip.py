@@ -109,15 +109,16 @@ def from_hugging_face(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
 
 
 def _fuse(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Join the projections of queries, keys and values of self-attention into one."""
+    """Join the projections of queries, keys and values of self-attention into one; a part alone is of no use."""
     out: dict[str, Tensor] = {}
     for key, value in state.items():
         match = re.fullmatch(r"(.+\.(?:self|message)_attn)\.([qkv])_proj\.(weight|bias)", key)
         if not match:
             out[key] = value
         elif match[2] == "q":
-            parts = [state[f"{match[1]}.{letter}_proj.{match[3]}"] for letter in "qkv"]
-            out[f"{match[1]}.qkv.{match[3]}"] = torch.cat(parts)
+            keys = [f"{match[1]}.{letter}_proj.{match[3]}" for letter in "qkv"]
+            if all(k in state for k in keys):
+                out[f"{match[1]}.qkv.{match[3]}"] = torch.cat([state[k] for k in keys])
     return out
 
 
