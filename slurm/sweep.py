@@ -22,7 +22,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Sweep:
 
     base: str = ""
     """Configuration file that every point starts from; relative to the working directory."""
-    name: str = ""
+    name: str
     """Name of the sweep and of its folder in runs/; default: the file's name."""
     description: str = ""
     """One line for people."""
@@ -57,13 +57,15 @@ class Sweep:
     exclude: list[Any] = field(default_factory=list)
     """Combinations left out: mappings of settings (also `seed`, and `point`: a name); who has all of one is dropped."""
     retries: int = 2
-    """Further attempts after an error before a point counts as failed; getting further than before starts a new count."""
+    """Further attempts after an error before a point counts as failed; getting further starts a new count."""
     entry: str = "vadv.training:train"
     """The function that runs a point, module:name, called as train(config, run, resume)."""
     slurm: Slurm = field(default_factory=Slurm)
     """What each point asks of Slurm."""
     local: Local = field(default_factory=Local)
     """How the local executor uses this machine."""
+    content: dict[str, Any] = field(init=False, default_factory=dict)
+    """The file as it was read, with the overrides."""
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -72,7 +74,7 @@ class Sweep:
             raise ValueError(f"retries: expected 0 or more, found {self.retries}")
         if not re.fullmatch(r"[\w.]+:\w+", self.entry):
             raise ValueError(f"entry: expected module:function, found {self.entry}")
-        if self.name and self.name != _clean(self.name):
+        if self.name != _clean(self.name):
             raise ValueError(f"name: expected letters, digits, dots, + and -, found {self.name}")
 
 
@@ -108,8 +110,9 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> Sweep:
     check_keys(overrides or {}, kind=Sweep)
     for key, value in (overrides or {}).items():
         put(content, key, value)
+    content.setdefault("name", _clean(path.stem))
     sweep = fill(Sweep, content, f"{path}: ")
-    sweep.name = sweep.name or _clean(path.stem)
+    sweep.content = content
     return sweep
 
 
@@ -127,12 +130,18 @@ def expand(sweep: Sweep, ranks: int) -> list[Point]:
     points: list[Point] = []
     used: Counter[int] = Counter()
     for labels, base, overrides in _combinations(sweep):
+        group = _shorten("_".join(_clean(label) for label in labels) or "base")
+        config: Config | None = None
         for seed in sweep.seeds:
             whole = {**overrides, "seed": seed, "point": labels[0] if sweep.points else ""}
             dropped = [n for n, rule in enumerate(sweep.exclude) if _matches(rule, whole)]
             used.update(dropped)
-            if not dropped:
-                points.append(_point(labels, base, overrides, seed, ranks))
+            if dropped:
+                continue
+            config = replace(config or _checked(group, base, overrides, ranks), seed=seed)
+            points.append(
+                Point(name=f"{group}_seed-{seed}", group=group, seed=seed, overrides=overrides, config=config)
+            )
     for n, rule in enumerate(sweep.exclude):
         if not used[n]:
             raise ValueError(f"exclude: {rule} matches no point; mend or remove it")
@@ -187,15 +196,13 @@ def _combinations(sweep: Sweep) -> Iterator[tuple[list[str], str, dict[str, Any]
                 yield labels, base, {**sweep.set, **changes, **dict(zip(sweep.axes, cell)), **drawn}
 
 
-def _point(labels: list[str], base: str, overrides: dict[str, Any], seed: int, ranks: int) -> Point:
-    group = _shorten("_".join(_clean(label) for label in labels) or "base")
-    name = f"{group}_seed-{seed}"
+def _checked(group: str, base: str, overrides: dict[str, Any], ranks: int) -> Config:
     try:
-        config = load(base, {**overrides, "seed": seed})
+        config = load(base, overrides)
         config.train.accumulation(ranks)
     except ValueError as error:
-        raise ValueError(f"point {name}: {error}") from None
-    return Point(name=name, group=group, seed=seed, overrides=overrides, config=config)
+        raise ValueError(f"point {group}: {error}") from None
+    return config
 
 
 def _matches(rule: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:

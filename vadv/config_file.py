@@ -77,16 +77,16 @@ def build(settings: Mapping[str, Any], where: str = "") -> Config:
 def fill(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
     """`build` for any dataclass of typed settings."""
     check_keys(settings, where, kind)
-    own = _bare_parser(kind)
+    own = _bare_parser(typing.cast(Any, kind))
     try:
         filled = own.instantiate(own.parse_object(dict(settings)))
     except Exception as error:
         raise ValueError(where + _explain(error, kind)) from None
-    return kind(**{field.name: filled[field.name] for field in fields(typing.cast(Any, kind))})
+    return kind(**{field.name: filled[field.name] for field in fields(typing.cast(Any, kind)) if field.init})
 
 
 @functools.cache
-def _bare_parser(kind: type) -> ArgumentParser:
+def _bare_parser(kind: Any) -> ArgumentParser:
     """Without options of a command line. Made once: a sweep checks thousands of configurations."""
     made = ArgumentParser(exit_on_error=False)
     made.add_class_arguments(kind)
@@ -174,6 +174,15 @@ def keys(kind: type = Config) -> dict[str, Any]:
     return dict(_walk(kind))
 
 
+def describe(kind: type) -> list[tuple[str, str]]:
+    """Name and documentation, with the default, of each field of a dataclass of settings."""
+    import docstring_parser
+
+    texts = {p.arg_name: p.description or "" for p in docstring_parser.parse_from_object(kind).params}
+    defaults = asdict(kind())
+    return [(name, f"{' '.join(texts.get(name, '').split())} [{default}]") for name, default in defaults.items()]
+
+
 def check_keys(settings: Mapping[str, Any], where: str = "", kind: type = Config) -> None:
     """Refuse keys, nested or dotted, that `Config` (or another dataclass of settings) lacks.
 
@@ -201,7 +210,8 @@ def did_you_mean(key: str, known: Iterable[str]) -> str:
 
 
 def _walk(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, kind in _hints(cls).items():
+    hints = _hints(cls)
+    for name, kind in ((field.name, hints[field.name]) for field in fields(typing.cast(Any, cls)) if field.init):
         yield prefix + name, kind
         for part in (kind, *typing.get_args(kind)):
             if is_dataclass(part):

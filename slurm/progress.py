@@ -1,0 +1,95 @@
+"""How far a run has come, read from its files alone: no run is asked, and no heavy library is needed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurm.folder import read_json
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """What metrics.jsonl shows.
+
+    Attributes:
+        step, epoch: of the last line; None before the first.
+        best: lowest validation MAE of the student so far.
+        rate: clips per second over all ranks, of the last training line.
+    """
+
+    step: int | None = None
+    epoch: int | None = None
+    best: float | None = None
+    rate: float | None = None
+
+
+def checkpoint_step(run: Path) -> int:
+    """Optimizer step of the newest complete checkpoint; 0 without one."""
+    try:
+        match = re.search(r"(\d+)\s*$", (run / "checkpoints" / "latest").read_text(encoding="utf-8"))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0
+
+
+def result(run: Path) -> dict[str, Any] | None:
+    """result.json of a finished run, otherwise None."""
+    try:
+        content = read_json(run / "result.json")
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("state") == "finished" else None
+
+
+def progress(run: Path) -> Progress:
+    """Read metrics.jsonl; a torn last line (the run is writing) is left out."""
+    seen = Progress()
+    for entry in _lines(run / "metrics.jsonl"):
+        seen.step, seen.epoch = entry.get("step", seen.step), entry.get("epoch", seen.epoch)
+        if entry.get("split") == "train":
+            seen.rate = entry.get("samples_per_second", seen.rate)
+        elif entry.get("split") == "valid":
+            mae = entry.get("text", entry).get("mae")
+            if isinstance(mae, (int, float)) and (seen.best is None or mae < seen.best):
+                seen.best = float(mae)
+    return seen
+
+
+def total_steps(config: Mapping[str, Any]) -> int | None:
+    """Optimizer steps of a whole run, from its configuration and the manifests of its shards.
+
+    Args:
+        config: as plan.json and RUN/config.yaml hold it.
+
+    Returns:
+        None where a manifest cannot be read from here (remote, not packed yet).
+    """
+    shards, train = config["data"]["shards"], config["train"]
+    folders = [shards] if isinstance(shards, str) else shards
+    try:
+        manifests = [read_json(Path(folder) / "manifest.json") for folder in folders]
+        clips = sum(manifest["splits"]["train"]["samples"] for manifest in manifests)
+    except (OSError, ValueError, KeyError):
+        return train["max_steps"]
+    steps = train["epochs"] * math.ceil(clips / train["batch_size"])
+    return min(steps, train["max_steps"] or steps)
+
+
+def _lines(path: Path) -> Iterable[dict[str, Any]]:
+    """The lines that matter: validations, and the newest of training."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for number, line in enumerate(lines):
+        if '"valid"' in line or number >= len(lines) - 3:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
