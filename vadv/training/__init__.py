@@ -34,6 +34,17 @@ def train(config: Config, run: str | Path, resume: str = "auto", debug: bool = F
         from vadv.training.distributed import choose_accelerator
 
         choose_accelerator()
+        _quiet_libraries()
         from vadv.training.run import Run
 
         return Run(config, Path(run), resume=resume, debug=debug, stop=stop).train()
+
+
+def _quiet_libraries() -> None:
+    """Keep a run's output to what a person wants to read: no bars for loading files, no notes to library authors."""
+    import os
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
