@@ -20,11 +20,11 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     made.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(sample_shards: Path) -> dict[str, Any]:
-    """Settings of a whole small run: tiny random CLIP and RoBERTa on the packed sample clips."""
+    """Settings of a whole small run: tiny random CLIP and RoBERTa on small frames of the packed sample clips."""
     return {
-        "data": {"shards": str(sample_shards), "workers": 1},
+        "data": {"shards": str(sample_shards), "workers": 1, "frames": 4, "frame_size": 64},
         "teacher": {"clip": "configs/clip/tiny.json", "weights": "random"},
         "student": {"model": "tiny-roberta", "weights": "random"},
         "train": {"epochs": 2, "batch_size": 12, "lr": 1e-3, "warmup_steps": 2},

@@ -17,19 +17,11 @@ def close(left: Path, right: Path, tolerance: float = 1e-5) -> None:
         assert a[step] == pytest.approx(b[step], rel=tolerance, abs=tolerance), step
 
 
-@pytest.fixture(scope="session")
-def alone(ranks: Ranks, sample_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def alone(ranks: Ranks, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process without accumulation that the others must equal."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    settings = {
-        "data": {"shards": str(sample_shards), "workers": 1},
-        "teacher": {"clip": "configs/clip/tiny.json", "weights": "random"},
-        "student": {"model": "tiny-roberta", "weights": "random"},
-        "train": {"epochs": 2, "batch_size": 12, "lr": 1e-3, "warmup_steps": 2},
-        "log": {"every": 1},
-        "deepspeed": "configs/deepspeed/zero0.json",
-    }
-    assert ranks.train(settings, run, world=1) == 0
+    assert ranks.train(changed(tiny, deepspeed="configs/deepspeed/zero0.json"), run, world=1) == 0
     return run
 
 

@@ -40,11 +40,30 @@ class Interrupted(Exception):
     """A signal asked to stop in the middle of an evaluation."""
 
 
+def open_stream(clips: ClipSet, task: Task, config: Config, world: World) -> ClipStream:
+    """The clips of a split in their order, with frames from the middle of each segment; this rank's share."""
+    return ClipStream(
+        clips,
+        seed=config.seed,
+        batch_size=MICRO_BATCH * world.size,
+        micro_batch_size=MICRO_BATCH,
+        world_size=world.size,
+        rank=world.rank,
+        shuffle=False,
+        frames=config.data.frames,
+        frame_size=config.data.frame_size,
+        workers=config.data.workers if task.video else 0,
+        prefetch=config.data.prefetch,
+        decode_timeout=config.data.decode_timeout,
+        video=task.video,
+        faces=task.faces,
+    )
+
+
 def evaluate(
     model: Any,
     task: Task,
-    clips: ClipSet,
-    config: Config,
+    stream: ClipStream,
     world: World,
     should_stop: Callable[[], bool] = lambda: False,
     limit: int | None = None,
@@ -53,6 +72,7 @@ def evaluate(
 
     Args:
         model: the DeepSpeed engine, or the bare module for one process; called by every rank equally often.
+        stream: of `open_stream`.
         should_stop: asked before each batch, the same answer on every rank.
         limit: stop after about so many clips (debug mode).
 
@@ -63,25 +83,7 @@ def evaluate(
     rows: list[np.ndarray] = []
     faults: list[Fault] = []
     model.eval()
-    with (
-        ClipStream(
-            clips,
-            seed=config.seed,
-            batch_size=MICRO_BATCH * world.size,
-            micro_batch_size=MICRO_BATCH,
-            world_size=world.size,
-            rank=world.rank,
-            shuffle=False,
-            frames=config.data.frames,
-            frame_size=config.data.frame_size,
-            workers=config.data.workers if task.video else 0,
-            prefetch=config.data.prefetch,
-            decode_timeout=config.data.decode_timeout,
-            video=task.video,
-            faces=task.faces,
-        ) as stream,
-        torch.no_grad(),
-    ):
+    with torch.no_grad():
         for step in stream.epoch(0):
             if should_stop():
                 raise Interrupted

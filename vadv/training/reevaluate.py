@@ -13,7 +13,7 @@ from shards.dataset import ClipSet
 from vadv import tasks
 from vadv.config_file import load
 from vadv.training.distributed import join
-from vadv.training.evaluation import Evaluation, evaluate, write_predictions
+from vadv.training.evaluation import Evaluation, evaluate, open_stream, write_predictions
 from vadv.training.folder import CONFIG
 
 Metrics = dict[str, dict[str, float]]
@@ -53,8 +53,12 @@ def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predic
     world = join(config.train.stall_timeout)
     clips = ClipSet(config.data.folders(), split)
     task = tasks.build(config, len(ClipSet(config.data.folders(), "train")))
-    task.module.load_state_dict(load_file(best), strict=False)
-    found = evaluate(task.module.to(world.device), task, clips, config, world)
+    weights = load_file(best)
+    unknown = task.module.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"{best}: expected weights of the model of {folder / CONFIG}, found {unknown[0]}")
+    with open_stream(clips, task, config, world) as stream:
+        found = evaluate(task.module.to(world.device), task, stream, world)
     if predictions:
         write_predictions(Path(predictions), found, clips)
     world.leave()

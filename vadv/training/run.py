@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -22,7 +23,7 @@ from vadv.training import checkpoints, folder
 from vadv.training.distributed import World, is_lost_peer, join
 from vadv.training.engine import build_engine, deepspeed_settings, set_learning_rate, zero_stage
 from vadv.training.errors import Stopped
-from vadv.training.evaluation import Evaluation, Interrupted, evaluate, write_predictions
+from vadv.training.evaluation import Evaluation, Interrupted, evaluate, open_stream, write_predictions
 from vadv.training.logging import Progress, RunLog
 from vadv.training.result import write_result
 from vadv.training.saving import Saver, load
@@ -134,11 +135,10 @@ class Run:
         self._record()
         self.log = RunLog(self.run, world.rank, config.log.samples, self.state.step)
         self.began = time.monotonic() - self.state.seconds
-        try:
-            with torch.autograd.set_detect_anomaly(self.debug):
-                return self._loop()
-        finally:
-            self.log.close()
+        self.streams: dict[str, ClipStream] = {}
+        with contextlib.ExitStack() as self.open, torch.autograd.set_detect_anomaly(self.debug):
+            self.open.callback(self.log.close)
+            return self._loop()
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
@@ -326,11 +326,13 @@ class Run:
     def _evaluate(self, split: str) -> Evaluation:
         if split not in self.clips:
             self.clips[split] = ClipSet(self.config.data.folders(), split)
+        if split not in self.streams:  # kept open: starting decoders takes seconds
+            stream = open_stream(self.clips[split], self.task, self.config, self.world)
+            self.streams[split] = self.open.enter_context(stream)
         return evaluate(
             self.engine,
             self.task,
-            self.clips[split],
-            self.config,
+            self.streams[split],
             self.world,
             should_stop=self._should_stop,
             limit=DEBUG_CLIPS if self.debug else None,
