@@ -1,0 +1,196 @@
+"""The decoder processes' side of pool.py: a fork server, and the loop of a decoder.
+
+The trainer starts `python -m shards.decoder` once. That process imports what decoding needs, holds no locks, threads or
+files of the trainer's, and forks a decoder for each request, so that replacing a killed one takes a few milliseconds.
+
+Nobody outlives the trainer: the kernel kills the fork server when the trainer's pool thread ends (PR_SET_PDEATHSIG) and
+the decoders when the fork server ends, also when they hang in native code that no signal handler could interrupt.
+Terminal and batch-system signals are the trainer's to handle: a session of their own and ignored signals see to that.
+
+Messages are JSON in SOCK_SEQPACKET datagrams. To the fork server: `{"start": worker}` with the worker's socket, and
+`{"kill": pid}`; from it `{"started": worker, "pid": pid}` and `{"ended": pid, "code": exit code or minus signal}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import mmap
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from shards.decode import Job, Sample, Settings
+from shards.index import Member
+from shards.sample import BadSample
+
+MESSAGE = 192 << 10
+"""Upper bound of a message in bytes; KEY.json is at most 128 KiB."""
+ARRAYS = 1 << 20
+"""Bytes behind a slot's frames for the sample's arrays."""
+SLOTS = 2
+"""Slots per decoder: it writes one while the other is read or its next job waits."""
+
+Decode = Callable[[int, Job, Settings, np.ndarray], Sample]
+
+
+class Buffer(Protocol):
+    """A mapped piece of memory."""
+
+    def __len__(self) -> int: ...
+
+
+def slot_bytes(settings: Settings) -> int:
+    """Bytes of a slot, whole pages: T frames, then the arrays."""
+    size = int(np.prod(settings.frames_shape)) + ARRAYS
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def slot_views(memory: Buffer, slot: int, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (T, 3, H, W) uint8 and the bytes for arrays of a slot."""
+    whole = np.frombuffer(memory, np.uint8, slot_bytes(settings), slot * slot_bytes(settings))  # type: ignore[call-overload]
+    size = int(np.prod(settings.frames_shape))
+    return whole[:size].reshape(settings.frames_shape), whole[size : size + ARRAYS]
+
+
+def job_message(job: Job, slot: int) -> bytes:
+    """A job as it travels to a decoder; the tar's descriptor travels beside it."""
+    members = [[m.number, m.suffix, m.offset, m.size, m.crc] for m in job.members.values()]
+    return json.dumps({"slot": slot, "members": members, "view": job.view, "video": job.video}).encode()
+
+
+def main(arguments: list[str]) -> None:
+    """The fork server. Arguments: control socket, shared memory, its size, parent's pid, decode function, settings."""
+    control = socket.socket(fileno=int(arguments[0]))
+    parent = int(arguments[3])
+    _die_with_parent(parent)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    memory = mmap.mmap(int(arguments[1]), int(arguments[2]))
+    module, function = arguments[4].split(":")
+    decoding: Decode = getattr(importlib.import_module(module), function)
+    settings = Settings(**json.loads(arguments[5]))
+    with contextlib.suppress(ImportError):
+        importlib.import_module("decord")
+        importlib.import_module("PIL.Image")
+
+    ended, wake = socket.socketpair()
+    ended.setblocking(False)
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    selector = selectors.DefaultSelector()
+    selector.register(control, selectors.EVENT_READ)
+    selector.register(ended, selectors.EVENT_READ)
+    children: set[int] = set()
+    server = os.getpid()
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is ended:
+                with contextlib.suppress(BlockingIOError):
+                    ended.recv(4096)
+                continue
+            data, descriptors, _flags, _address = socket.recv_fds(control, MESSAGE, 1)
+            if not data:
+                return  # The trainer closed the pool or died; the kernel ends the children with us.
+            request = json.loads(data)
+            if "kill" in request:
+                # Only a child that was not waited for yet: its pid cannot belong to anyone else.
+                if request["kill"] in children:
+                    os.kill(request["kill"], signal.SIGKILL)
+                continue
+            link = socket.socket(fileno=descriptors[0])
+            pid = os.fork()
+            if pid == 0:
+                _die_with_parent(server)
+                signal.set_wakeup_fd(-1)
+                for other in (selector, control, ended, wake):
+                    other.close()
+                _serve(link, memory, decoding, settings)
+            link.close()
+            children.add(pid)
+            _tell(control, {"started": request["start"], "pid": pid})
+        for pid in list(children):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                children.discard(pid)
+                _tell(control, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _tell(control: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        control.send(json.dumps(message).encode())
+
+
+def _serve(link: socket.socket, memory: Buffer, decoding: Decode, settings: Settings) -> None:
+    """A decoder's life: jobs until the trainer closes the link."""
+    code = 1
+    try:
+        while True:
+            data, descriptors, _flags, _address = socket.recv_fds(link, MESSAGE, 1)
+            if not data:
+                code = 0
+                break
+            try:
+                answer = _answer(json.loads(data), descriptors[0], memory, decoding, settings)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            link.send(json.dumps(answer, ensure_ascii=False).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        code = 0
+    except BaseException:
+        # A mistake of ours, or no memory: the trainer sees a crash, the person sees where.
+        traceback.print_exc()
+    finally:
+        # Not sys.exit: what the fork server's exit would tidy is not ours.
+        os._exit(code)
+
+
+def _answer(
+    request: dict[str, Any], descriptor: int, memory: Buffer, decoding: Decode, settings: Settings
+) -> dict[str, Any]:
+    members = {suffix: Member(number, suffix, *where) for number, suffix, *where in request["members"]}
+    frames, space = slot_views(memory, request["slot"], settings)
+    try:
+        sample = decoding(
+            descriptor, Job(members=members, view=request["view"], video=request["video"]), settings, frames
+        )
+        arrays, at = [], 0
+        for name, array in sample.arrays.items():
+            if at + array.nbytes > ARRAYS:
+                raise BadSample("invalid", f"arrays of more than {ARRAYS} bytes in all", f"{name}.npy", sample.id)
+            space[at : at + array.nbytes] = array.view(np.uint8).reshape(-1)
+            arrays.append([name, list(array.shape), at])
+            at += array.nbytes
+    except BadSample as error:
+        return {"cause": error.cause, "detail": error.detail, "member": error.member, "id": error.id}
+    return {
+        "id": sample.id,
+        "dataset": sample.dataset,
+        "text": sample.text,
+        "label": sample.label,
+        "arrays": arrays,
+        "video": sample.video,
+    }
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, also when that has happened already."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
