@@ -127,6 +127,30 @@ class Student:
 
 
 @dataclass(kw_only=True)
+class Retrieval:
+    """The EICS-style audio and visual students (Fig. 4); read by `task: retrieval` only, which has no text student."""
+
+    sides: Literal["both", "visual", "audio"] = "both"
+    """Students that the second step teaches (Table 8): "w/ video distillation" is `visual`."""
+    hidden: int = 128
+    """Hidden units of the students' three-layer MLPs (Table 3, Fig. 4)."""
+    explicit: float = 1.0
+    """Weight of the squared distance between a pair's audio and visual vector in the explicit space."""
+    implicit: float = 1.0
+    """Weight of the squared distance between each modality's vector in the implicit space and its class."""
+    vector: Literal["logits", "probabilities"] = "logits"
+    """What is compared by cosine similarity: the students' logits, or their softmax."""
+    statistics_clips: int = 4096
+    """Training clips, evenly spread, from which the mean and the deviation of the input features are taken."""
+
+    def __post_init__(self) -> None:
+        _require(self.hidden >= 1, "retrieval.hidden", self.hidden, "at least 1")
+        _require(self.explicit >= 0, "retrieval.explicit", self.explicit, "0 or more")
+        _require(self.implicit >= 0, "retrieval.implicit", self.implicit, "0 or more")
+        _require(self.statistics_clips >= 2, "retrieval.statistics_clips", self.statistics_clips, "at least 2")
+
+
+@dataclass(kw_only=True)
 class Objective:
     """The joint loss, eq. 15, and the distillers it is compared with (Tables 10 and 11)."""
 
@@ -234,6 +258,7 @@ class Config:
     teacher: Teacher | None = field(default_factory=Teacher)
     """null trains the student alone: no teacher is built and no video decoded."""
     student: Student = field(default_factory=Student)
+    retrieval: Retrieval = field(default_factory=Retrieval)
     objective: Objective = field(default_factory=Objective)
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)

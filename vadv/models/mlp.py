@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vadv.models.outputs import Widths
+
 
 class FullPrecisionLinear(nn.Linear):
     """A linear layer that computes in float32 whatever its weights' format.
@@ -25,6 +27,7 @@ class LogitMLP(nn.Module):
         super().__init__()
         self.hidden = FullPrecisionLinear(width, hidden)
         self.out = FullPrecisionLinear(hidden, outputs)
+        self.widths = Widths(representation=width, hidden=hidden, logit=outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, width) → logits (B, outputs), hidden layer (B, hidden)."""

@@ -6,8 +6,17 @@ Shape legend: B clips, K outputs (1 for sentiment, the classes for retrieval), C
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Widths(NamedTuple):
+    """Widths of an `Output`'s parts."""
+
+    representation: int
+    hidden: int
+    logit: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,9 @@ The paper adapted KD, FitNet and PKT to its two steps (section 5.6.5). It does n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+from vadv.models.outputs import Widths
 from vadv.models.seeding import seeded
 from vadv.objectives.crd import CRD
 from vadv.objectives.fitnet import FitNet
@@ -48,7 +49,7 @@ def build_objective(
     Args:
         config: the run's settings.
         teacher: None for a student alone; the variant then has nothing to say.
-        student: the text student, or several by name; each has a `head`, a `LogitMLP`.
+        student: the text student, or several by name; each has a `head` with `widths`, as `LogitMLP` has.
         clips: number of training clips, for CRD's memories.
         gather: joins the ranks' micro-batches, for CRD and PKT.
 
@@ -58,15 +59,15 @@ def build_objective(
     students: Mapping[str, nn.Module] = student if isinstance(student, dict) else {"text": student}
     labels = "real" if config.task == "sentiment" else "class"
     if teacher is None:
-        return Joint(config.objective, labels=labels, has_teacher=False)  # type: ignore[arg-type]
+        return Joint(config.objective, labels=labels)  # type: ignore[arg-type]
     variant = config.objective.variant
     first = None
     if variant not in ("none", "step-without-first"):
         with seeded(config.seed, "objective.first"):
             first = _transfer(
                 "step" if variant == "crd" else variant,
-                teacher.prompt_logit,
-                teacher.video_logit,
+                teacher.prompt_logit.widths,
+                teacher.video_logit.widths,
                 config,
                 clips,
                 gather,
@@ -75,19 +76,17 @@ def build_objective(
     if variant != "none":
         for name, module in students.items():
             with seeded(config.seed, f"objective.{name}"):
-                second[name] = _transfer(variant, teacher.video_logit, module.head, config, clips, gather)
+                widths = cast(Any, module).head.widths
+                second[name] = _transfer(variant, teacher.video_logit.widths, widths, config, clips, gather)
     return Joint(config.objective, labels=labels, first=first, second=second)  # type: ignore[arg-type]
 
 
-def _transfer(
-    variant: str, teacher: nn.Module, student: nn.Module, config: Config, clips: int, gather: Gather
-) -> Transfer:
-    """The transfer of a variant between the outputs of two `LogitMLP`s."""
-    outputs = student.out.out_features
+def _transfer(variant: str, teacher: Widths, student: Widths, config: Config, clips: int, gather: Gather) -> Transfer:
+    """The transfer of a variant between two outputs of these widths."""
     if variant in ("step", "step-without-first"):
         return Step()
     if variant == "kd":
-        if outputs == 1:
+        if student.logit == 1:
             raise ValueError(
                 "objective.variant: kd compares class probabilities, and the softmax of sentiment's one logit is "
                 "always 1: loss and gradient would be exactly 0; expected step, step-without-first, none, crd, fitnet "
@@ -95,9 +94,9 @@ def _transfer(
             )
         return KD(config.objective.temperature)
     if variant == "fitnet":
-        return FitNet(teacher.hidden.out_features, student.hidden.out_features)
+        return FitNet(teacher.hidden, student.hidden)
     if variant == "pkt":
         # The cosine of two one-column logits is ±1 whatever their size.
-        return PKT("hidden" if outputs == 1 else "logit", gather)
+        return PKT("hidden" if student.logit == 1 else "logit", gather)
     assert variant == "crd", variant
-    return CRD(teacher.hidden.in_features, student.hidden.in_features, clips, config.objective.crd_negatives, gather)
+    return CRD(teacher.representation, student.representation, clips, config.objective.crd_negatives, gather)
