@@ -34,7 +34,6 @@ class Joint(nn.Module):
         labels: Literal["real", "class"],
         first: Transfer | None = None,
         second: Mapping[str, Transfer] | None = None,
-        has_teacher: bool = True,
     ) -> None:
         """Put the terms together.
 
@@ -44,12 +43,15 @@ class Joint(nn.Module):
                 positive; a `class` is classified (cross entropy).
             first: from the prompt's output to the video's (eq. 13).
             second: per student, from the video's output to it (eq. 14).
-            has_teacher: without one only β L_t is left.
         """
         super().__init__()
-        self.settings, self.labels, self.has_teacher = settings, labels, has_teacher
+        self.settings, self.labels = settings, labels
         self.first = first
         self.second = nn.ModuleDict(second or {})
+        if first is not None and not settings.delta:
+            first.requires_grad_(False)
+        if not settings.psi:
+            self.second.requires_grad_(False)
 
     @property
     def uses(self) -> set[str]:
