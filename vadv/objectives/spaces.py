@@ -1,7 +1,7 @@
 """The losses of EICS's two common spaces, as its authors describe them (Zeng et al. 2023).
 
-explicit = |e_audio - e_visual|² / C      the pair of a clip is pulled together
-implicit = |i_audio - y|² / C + |i_visual - y|² / C      y is the one-hot class: categories are pulled apart per modality
+explicit = |e_audio - e_visual|² / C                 the pair of a clip is pulled together
+implicit = |i_audio - y|² / C + |i_visual - y|² / C  y is the one-hot class: categories move apart in each modality
 """
 
 from __future__ import annotations
