@@ -32,7 +32,7 @@ class TarError(ValueError):
     """A tar cannot be read on from `offset`.
 
     Attributes:
-        cause: truncated, damaged (a header's checksum is wrong) or refused (a sound header that we do not accept).
+        cause: truncated, damaged (what stands there cannot be right) or refused (sound, but not what we accept).
     """
 
     def __init__(self, cause: str, offset: int, detail: str) -> None:
@@ -179,7 +179,7 @@ def _check_pax(data: bytes, start: int, length: int) -> None:
         found = _PAX_RECORD.match(data, at)
         end = at + int(found[1]) if found else 0
         if not found or not found.end() < end <= length or data[end - 1 : end] != b"\n":
-            raise TarError("refused", start, "PAX records that are not of the form LENGTH KEY=VALUE")
+            raise TarError("damaged", start, "PAX records that are not of the form LENGTH KEY=VALUE")
         if found[2] not in _PAX_HARMLESS:
             raise TarError(
                 "refused", start, f"a PAX record of {found[2][:40].decode('ascii')}, which could change a member"
