@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,19 @@ class Ranks:
                 "MASTER_PORT": str(port),
             }
             self._pipes[rank].send((environment, dict(settings), str(run), options))
-        answers = []
-        for rank in range(world):
-            if not self._pipes[rank].poll(300):
-                pytest.fail(f"rank {rank} did not answer; see {self.log}:\n{self.log.read_text()[-3000:]}")
-            answers.append(self._pipes[rank].recv())
-        assert len(set(answers)) == 1, answers
+        answers: dict[int, Any] = {}
+        seconds = 300
+        while len(answers) < world:
+            waiting = {self._pipes[rank]: rank for rank in range(world) if rank not in answers}
+            ready = wait(list(waiting), seconds)
+            if not ready:
+                pytest.fail(f"answers: {answers}; log:\n{self.log.read_text()[-3000:]}")
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                answers[waiting[pipe]] = pipe.recv()
+            if any(isinstance(answer, str) for answer in answers.values()):
+                seconds = 20  # the others should know by now
+        assert len(set(answers.values())) == 1, answers
         if str(answers[0]).startswith("bug"):
             pytest.fail(f"{answers[0]}\n{self.log.read_text()[-3000:]}")
         return answers[0]

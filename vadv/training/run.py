@@ -106,7 +106,8 @@ class Run:
             print(f"stopped: rank {world.rank} after step {self.watch.step}: {self.watch.lost()}", file=sys.stderr)
             sys.stderr.flush()
             os._exit(STOPPED)  # the broken process group could keep an orderly exit waiting
-        self.watch.close()
+        finally:
+            self.watch.close()
         world.leave()
         return code
 

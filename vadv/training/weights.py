@@ -35,6 +35,7 @@ def save_trained(engine: Any, path: Path, world: World) -> None:
             scratch = path.with_name(f".{path.name}.tmp")
             save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, scratch)
             scratch.replace(path)
+    world.barrier()
 
 
 def load_trained(engine: Any, path: Path, world: World) -> None:
