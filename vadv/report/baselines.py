@@ -57,7 +57,9 @@ def outcomes(runs: Sequence[str | Path], split: str) -> Rows:
             raise ValueError(f"{run}: expected a finished run, found no result.json") from None
         found = result["splits"][split]
         alone = "video" not in found
-        rows.append(("student trained alone" if alone else f"student with teacher ({result['variant']})", found["text"]))
+        rows.append(
+            ("student trained alone" if alone else f"student with teacher ({result['variant']})", found["text"])
+        )
         if not alone:
             rows.append(("teacher (video logit)", found["video"]))
     return rows
@@ -70,7 +72,9 @@ def table(rows: Rows) -> str:
     for name, m in rows:
         corr = f"{m['corr']:6.3f}" if m["corr"] is not None and np.isfinite(m["corr"]) else "     -"
         lines.append(
-            f"{name:{width}}  {m['mae']:5.3f}  {m['acc7']:5.1%}  {m['acc2']:5.1%}  {m['f1']:5.1%} {corr}".replace("%", " ")
+            f"{name:{width}}  {m['mae']:5.3f}  {m['acc7']:5.1%}  {m['acc2']:5.1%}  {m['f1']:5.1%} {corr}".replace(
+                "%", " "
+            )
         )
     return "\n".join(line.rstrip() for line in lines)
 

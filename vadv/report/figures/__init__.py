@@ -1,0 +1,1 @@
+"""Figures of a report, one file per figure; matplotlib is imported when the first one is drawn."""

@@ -1,0 +1,46 @@
+"""Per-clip predictions of a run as arrays (RUN/predictions/SPLIT.csv)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vadv.report.runs import Run
+
+LOGITS = ("text_logit", "video_logit", "prompt_logit")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """What a run said of N clips.
+
+    Attributes:
+        ids, datasets, texts: N each.
+        values: `label` and those of the three logits that the run has, (N,) float64 each.
+    """
+
+    ids: list[str]
+    datasets: list[str]
+    texts: list[str]
+    values: dict[str, np.ndarray]
+
+
+def predictions(run: Run, split: str = "test") -> Predictions | None:
+    """Read them; None where there are none or the file is damaged (a report then goes without)."""
+    rows = run.predictions(split)
+    if not rows or not {"id", "dataset", "text", "label", "text_logit"} <= set(rows[0]):
+        return None
+    try:
+        columns = ["label", *(name for name in LOGITS if name in rows[0])]
+        values = {name: np.array([float(row[name]) for row in rows]) for name in columns}
+    except ValueError:
+        return None
+    if not all(np.isfinite(column).all() for column in values.values()):
+        return None
+    return Predictions(
+        ids=[row["id"] for row in rows],
+        datasets=[row["dataset"] for row in rows],
+        texts=[row["text"] for row in rows],
+        values=values,
+    )

@@ -1,0 +1,352 @@
+"""The paper's tables 2 and 4 to 12: which runs each row takes, and beside which published values they stand.
+
+A run belongs to a row by its settings alone (`groups.Traits`). Tables are made for each dataset that the runs were
+trained on; published rows stand beside runs of the dataset they were published for.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
+from typing import Any
+
+from vadv.report.groups import Group, shown, slug
+from vadv.report.significance import compare
+from vadv.report.table import (
+    Column,
+    Line,
+    Part,
+    Row,
+    Table,
+    difference,
+    fill,
+    finish,
+    missing,
+    published_row,
+    wanted_seeds,
+)
+
+NUMBERS = (2, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+"""Tables that can be filled from runs."""
+
+MAE = Column(key="mae", label="MAE", better="low")
+ACC7 = Column(key="acc7", label="A7", digits=1, better="high", percent=True)
+ACC2 = Column(key="acc2", label="A2", digits=1, better="high", percent=True)
+F1 = Column(key="f1", label="F1", digits=1, better="high", percent=True)
+CORR = Column(key="corr", label="Corr", better="high")
+PARAMETERS = Column(key="parameters", label="Parameters")
+MAPS = (
+    Column(key="map_a2v", label="A→V", better="high"),
+    Column(key="map_v2a", label="V→A", better="high"),
+    Column(key="map_mean", label="Average", better="high"),
+)
+COMPARED = (
+    Column(key="epsilon", label="ε_min", digits=2),
+    Column(key="difference", label="Δ MAE"),
+    Column(key="interval", label="95 % CI"),
+)
+
+VARIANTS = {
+    "crd": "CRD",
+    "kd": "KD",
+    "fitnet": "FitNet",
+    "pkt": "PKT",
+    "none": "w/o step-distillation",
+    "step-without-first": "w/o step 1",
+    "step": "w/ step-distillation (ours)",
+}
+"""Rows of Tables 10 and 11 by `objective.variant`."""
+
+PAIRS = (("step", "none"), ("step", "crd"), ("crd", "none"))
+"""Table 12."""
+
+RETRIEVAL = "students"
+"""The output of a retrieval run that Table 4 scores."""
+
+
+@functools.cache
+def published() -> dict[str, Any]:
+    """The paper's values, transcribed, with their source."""
+    content: dict[str, Any] = json.loads(
+        resources.files("vadv.report").joinpath("published.json").read_text(encoding="utf-8")
+    )
+    return content
+
+
+def build(groups: Sequence[Group], numbers: Iterable[int] = NUMBERS, split: str = "test") -> list[Table]:
+    """All tables of these numbers, one per dataset that has runs; where none has, the published rows alone.
+
+    Raises:
+        ValueError: a number without such a table.
+    """
+    made: list[Table] = []
+    for number in numbers:
+        if number not in DEFINITIONS:
+            raise ValueError(f"--table: expected one of {', '.join(map(str, NUMBERS))}, found {number}")
+        task, define = DEFINITIONS[number]
+        datasets = {group.traits.datasets for group in groups if group.traits.task == task}
+        datasets = {names for names in datasets if (len(names) > 1) == (number == 9)}
+        tables = [define(list(groups), names, split) for names in sorted(datasets)]
+        filled = [table for table in tables if table.measured]
+        if not filled:
+            names = tuple(next(iter(published()["tables"][str(number)])).split("+"))
+            filled = [define([], names, split)]
+        made += filled
+    return made
+
+
+def table_2(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """Ours against the field."""
+    own = _trained(groups, datasets)
+    keys = [key for key in _published(2, datasets) if key not in ("ours", "human")]
+    lines = [Line(key=key, label="") for key in keys]
+    lines.append(Line(key="ours", label="VideoAdviser (ours)", groups=_step(own)))
+    lines.append(Line(key="human", label=""))
+    return _make(2, datasets, "Comparison with the field", (MAE, ACC7, ACC2, F1, CORR), lines, split)
+
+
+def table_4(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """mAP of audio-visual retrieval."""
+    own = _trained(groups, datasets)
+    methods = list(dict.fromkeys([*_published(4, datasets), *(group.traits.method for group in own)]))
+    lines = []
+    for method in [*(m for m in methods if m not in ("eics", "ours")), "eics", "ours"]:
+        here = [g for g in own if g.traits.method == method]
+        if method == "eics":
+            here = [g for g in own if g.traits.method == "ours" and not _distils(g)]
+        if method == "ours":
+            here = [g for g in here if _distils(g) and g.traits.variant == "step" and g.traits.sides == "both"]
+        names = {"eics": "EICS-style student, not distilled", "ours": "VideoAdviser (ours)"}
+        lines.append(Line(key=method, label=names.get(method, method), groups=here, head=RETRIEVAL))
+    return _make(4, datasets, "Audio-visual retrieval (mAP)", MAPS, lines, split)
+
+
+def table_5(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """What inference needs against what it gives."""
+    own = _step(_trained(groups, datasets))
+    keys = [key for key in _published(5, datasets) if not key.startswith("student:")]
+    lines = [Line(key=key, label="") for key in keys]
+    for name in _students(own, _published(5, datasets)):
+        here = [group for group in own if group.traits.student == name]
+        lines.append(Line(key=f"student:{name}", label=f"Student ({name}, ours)", groups=here))
+    return _make(5, datasets, "Efficiency: parameters at inference", (PARAMETERS, MAE), lines, split)
+
+
+def table_6(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """The teacher's parts."""
+    own = [g for g in _trained(groups, datasets) if _is(g, "step") and not g.traits.frozen]
+    own = _compared(own, lambda g: not g.traits.whole)
+    lines = [
+        Line(key="ours", label="VideoAdviser (ours)", groups=_step(own)),
+        Line(
+            key="no-face",
+            label="- w/o facial expression encoder",
+            groups=[g for g in own if not g.traits.face and g.traits.prompting],
+        ),
+        Line(
+            key="no-prompting",
+            label="- w/o video-specific prompting",
+            groups=[g for g in own if g.traits.face and not g.traits.prompting],
+        ),
+    ]
+    return _make(6, datasets, "Components of the teacher", (MAE, ACC7, ACC2, F1), lines, split)
+
+
+def table_7(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """Students with and without a teacher, and the teachers themselves."""
+    own = _trained(groups, datasets)
+    lines = [
+        Line(key="teacher", label="Teacher (video logit)", groups=_step(own), head="video"),
+        Line(key="", label="Teacher (argmax of the prompts)", groups=_step(own), head="scores"),
+    ]
+    names = _students(
+        [g for g in own if g.traits.whole or not g.traits.teacher or g.traits.frozen], _published(7, datasets)
+    )
+    for name in names:
+        here = [g for g in own if g.traits.student == name]
+        alone = [g for g in here if not g.traits.teacher and not g.traits.frozen]
+        frozen = [g for g in here if g.traits.frozen and g.traits.face and g.traits.prompting and _is(g, "step")]
+        lines += [
+            Line(key=f"alone:{name}", label=f"{name} w/o teacher", groups=alone),
+            Line(key=f"student:{name}", label=f"Student ({name})", groups=_step(here)),
+            Line(key=f"frozen:{name}", label=f"Student ({name}), frozen", groups=frozen),
+        ]
+    return _make(7, datasets, "Students with and without the teacher", (MAE, ACC2, F1), lines, split)
+
+
+def table_8(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """Which of the two students the teacher reaches."""
+    own = [g for g in _trained(groups, datasets) if g.traits.method == "ours"]
+    lines = [
+        Line(key="none", label="EICS-style student, not distilled", groups=[g for g in own if not _distils(g)]),
+        *(
+            Line(key=side, label=label, groups=[g for g in own if _is(g, "step") and g.traits.sides == side])
+            for side, label in (
+                ("visual", "- w/ video distillation"),
+                ("audio", "- w/ audio distillation"),
+                ("both", "- w/ audio and video distillation"),
+            )
+        ),
+    ]
+    for line in lines:
+        line.head = RETRIEVAL
+    return _make(8, datasets, "Step-distillation by modality (mAP)", MAPS, lines, split)
+
+
+def table_9(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """Trained on several sets together against each alone."""
+    both = _step(_trained(groups, datasets))
+    together, lines = shown(datasets), []
+    for name in datasets:
+        alone = _step(_trained(groups, (name,))) if both else []
+        label = f"tested on {shown((name,))}, trained on"
+        lines.append(Line(key=f"both:{name}", label=f"{label} {together}", groups=both, dataset=name))
+        lines.append(Line(key=f"alone:{name}", label=f"{label} {shown((name,))}", groups=alone, dataset=name))
+    lines.append(Line(key="both:all", label=f"tested and trained on {together}", groups=both))
+    return _make(9, datasets, "Training on combined datasets", (MAE, ACC7, ACC2), lines, split)
+
+
+def table_10(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """Distillers, sentiment."""
+    own = [g for g in _trained(groups, datasets) if g.traits.whole]
+    own = _compared(own, lambda g: g.traits.variant != "step")
+    lines = [Line(key=key, label=label, groups=[g for g in own if _is(g, key)]) for key, label in VARIANTS.items()]
+    return _make(10, datasets, "Distillation losses", (MAE, ACC7, ACC2, F1), lines, split)
+
+
+def table_11(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """Distillers, retrieval."""
+    own = [g for g in _trained(groups, datasets) if g.traits.method == "ours" and g.traits.sides == "both"]
+    lines = [
+        Line(key=key, label=VARIANTS[key], groups=[g for g in own if _is(g, key)], head=RETRIEVAL)
+        for key in ("kd", "fitnet", "pkt", "step")
+    ]
+    return _make(11, datasets, "Distillation losses (mAP)", MAPS, lines, split)
+
+
+def table_12(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
+    """Significance of the differences of MAE between seeds."""
+    own = [g for g in _trained(groups, datasets) if g.traits.whole]
+    table = _empty(12, datasets, "Almost stochastic order of MAE over seeds", COMPARED)
+    values = _published(12, datasets)
+    wanted = wanted_seeds([g for g in own if g.traits.variant in ("step", "none", "crd")])
+    for first, second in PAIRS:
+        key = f"{first}>{second}"
+        if key in values:
+            table.rows.append(published_row(key, values[key], COMPARED))
+        for a in (g for g in own if _is(g, first)):
+            for b in (g for g in own if _is(g, second) and g.traits.student == a.traits.student):
+                row = compared_row(key, a, b, wanted, split)
+                if row:
+                    alike = [g for g in own if g.traits.variant == first and g.traits.student == a.traits.student]
+                    row.label += difference(a, alike)
+                    table.rows.append(row)
+                    table.used += [group for group in (a, b) if group not in table.used]
+    if table.measured:
+        table.notes.append(
+            "ε_min: 0 is dominance of the first over the second, below 0.5 almost (95 % confidence); "
+            "Δ MAE below 0: the first is better; its interval is a bootstrap over seeds"
+        )
+    finish(table)
+    return table
+
+
+def compared_row(key: str, a: Group, b: Group, wanted: set[int], split: str = "test") -> Row | None:
+    """One pair of groups, compared by the MAE of their seeds; None where a side has no scores."""
+    x, y = ([v for v in g.scores("text", "mae", split).values() if v is not None] for g in (a, b))
+    if not x or not y:
+        return None
+    found = compare(x, y, lower_is_better=True)
+    first, second = (VARIANTS[g.traits.variant].removesuffix(" (ours)") for g in (a, b))
+    row = Row(key=key, label=f"{first} → {second}, {a.traits.student}", n=min(found.n, found.m))
+    epsilon, delta, interval = COMPARED
+    row.cells["difference"] = [Part(text=delta.text(found.difference), value=found.difference)]
+    if found.epsilon is None:
+        row.notes.append("needs at least two seeds a side")
+    else:
+        row.cells["epsilon"] = [Part(text=epsilon.text(found.epsilon), value=found.epsilon)]
+        row.cells["interval"] = [Part(text=f"[{interval.text(found.low or 0)}, {interval.text(found.high or 0)}]")]
+    for name, group in ((first, a), (second, b)):
+        row.notes += [f"{name}: {note}" for note in missing(group, wanted)]
+    row.complete = not row.notes
+    return row
+
+
+DEFINITIONS: dict[int, tuple[str, Callable[[list[Group], tuple[str, ...], str], Table]]] = {
+    2: ("sentiment", table_2),
+    4: ("retrieval", table_4),
+    5: ("sentiment", table_5),
+    6: ("sentiment", table_6),
+    7: ("sentiment", table_7),
+    8: ("retrieval", table_8),
+    9: ("sentiment", table_9),
+    10: ("sentiment", table_10),
+    11: ("retrieval", table_11),
+    12: ("sentiment", table_12),
+}
+
+
+def _empty(number: int, datasets: tuple[str, ...], title: str, columns: Sequence[Column]) -> Table:
+    return Table(
+        number=number,
+        name=f"table-{number:02}-{'-'.join(map(slug, datasets))}",
+        title=f"{title}, {shown(datasets)}",
+        columns=columns,
+    )
+
+
+def _make(
+    number: int,
+    datasets: tuple[str, ...],
+    title: str,
+    columns: Sequence[Column],
+    lines: Sequence[Line],
+    split: str,
+) -> Table:
+    table = fill(_empty(number, datasets, title, columns), lines, _published(number, datasets), split)
+    sizes = published()["test_clips"].get("+".join(datasets), [])
+    found = {run.score("text", "n", split) for group in table.used for run in group.runs.values()} - {None, *sizes}
+    if sizes and found:
+        clips = " and ".join(f"{size:,.0f}" for size in sorted(size for size in found if size is not None))
+        expected = " or ".join(f"{size:,}" for size in sizes)
+        table.notes.append(f"our rows are scored on {clips} clips ({split}), the published ones on {expected}")
+    return table
+
+
+def _published(number: int, datasets: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    for names, rows in published()["tables"].get(str(number), {}).items():
+        if set(names.split("+")) == set(datasets):
+            found: dict[str, dict[str, str]] = rows
+            return found
+    return {}
+
+
+def _trained(groups: Iterable[Group], datasets: tuple[str, ...]) -> list[Group]:
+    return [group for group in groups if set(group.traits.datasets) == set(datasets)]
+
+
+def _is(group: Group, variant: str) -> bool:
+    return group.traits.teacher and group.traits.variant == variant
+
+
+def _compared(groups: Sequence[Group], other: Callable[[Group], bool]) -> list[Group]:
+    """Groups of the students for which there is anything to compare with; all of them if there is nothing at all."""
+    students = {group.traits.student for group in groups if other(group)}
+    return [group for group in groups if not students or group.traits.student in students]
+
+
+def _step(groups: Iterable[Group]) -> list[Group]:
+    """The method as it is by default."""
+    return [group for group in groups if group.traits.whole and group.traits.variant == "step"]
+
+
+def _distils(group: Group) -> bool:
+    return group.traits.teacher and group.traits.variant != "none"
+
+
+def _students(groups: Iterable[Group], rows: Iterable[str]) -> list[str]:
+    """Names of students: the published ones first, in their order."""
+    names = [key.split(":")[1] for key in rows if ":" in key]
+    return list(dict.fromkeys([*names, *sorted({group.traits.student for group in groups})]))
