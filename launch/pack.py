@@ -22,6 +22,9 @@ from shards.pack import Options, pack
 from shards.sources import sources
 from shards.transcode import Coding
 
+MADE = ("sample", "sample-events")
+"""Sources that make their corpus; without --root it lies beside the shards."""
+
 
 def main() -> int:
     options = parse()
@@ -55,15 +58,15 @@ def parse() -> argparse.Namespace:
     for name, source in sources().items():
         about = (source.__doc__ or "").strip().splitlines()[0]
         command = commands.add_parser(name, help=about.replace("%", "%%"), description=about)
-        add_source_options(command, source)
+        add_source_options(command, source, made=name in MADE)
         add_common_options(command)
     options = parser.parse_args()
-    if options.source == "sample" and options.root is None:
-        options.root = options.out.parent / "sample"
+    if options.source in MADE and options.root is None:
+        options.root = options.out.parent / options.source
     return options
 
 
-def add_source_options(command: argparse.ArgumentParser, source: type) -> None:
+def add_source_options(command: argparse.ArgumentParser, source: type, made: bool) -> None:
     hints = get_type_hints(source)
     names = []
     for item in fields(source):
@@ -74,7 +77,7 @@ def add_source_options(command: argparse.ArgumentParser, source: type) -> None:
         how: dict[str, Any] = {"type": kind, "help": item.metadata.get("help", "")}
         if hints[item.name] is bool:
             how = {"action": "store_true", "help": how["help"]}
-        required = item.default is MISSING and source.__name__ != "Sample"
+        required = item.default is MISSING and not made
         default = None if item.default is MISSING else item.default
         command.add_argument("--" + item.name.replace("_", "-"), required=required, default=default, **how)
     command.set_defaults(source_options=names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -83,10 +84,8 @@ class Ranks:
 
     def close(self) -> None:
         for pipe, process in zip(self._pipes, self._processes):
-            try:
+            with contextlib.suppress(OSError):
                 pipe.send(None)
-            except OSError:
-                pass
             process.join(10)
             process.kill()
 

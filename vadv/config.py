@@ -7,14 +7,14 @@ Settings of a command that do not belong to a run's identity (`--run`, `--resume
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Union
+from typing import Literal
 
 
 @dataclass(kw_only=True)
 class Data:
     """What is read, and how."""
 
-    shards: Union[str, list[str]] = "data/sample-shards"
+    shards: str | list[str] = "data/sample-shards"
     """A folder of shards (or its URL), or several: a list is the combined set, every clip once, shuffled as one."""
     workers: int = 2
     """Decoder processes per rank. 0 decodes in the training process, without protection against a hanging decoder."""
@@ -78,7 +78,7 @@ class Teacher:
     """Transformer layers of the multi-frame integration transformer (eqs. 4 and 5)."""
     face: bool = True
     """Use the 64x8 face-expression features (eq. 1; Table 6 removes them)."""
-    prompting: Union[Literal["paper", "xclip"], bool] = "paper"
+    prompting: Literal["paper", "xclip"] | bool = "paper"
     """Video-specific prompting: one attention layer as eq. 7 prints it, X-CLIP's two layers, or false (Table 6)."""
     prompt: str = "A video with the {} face"
     """Text prompt per class (eq. 3)."""

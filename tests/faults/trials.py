@@ -394,7 +394,9 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="number of the first trial")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--shards", type=Path, help="packed sample shards of some 40 training clips; default: made anew")
+    parser.add_argument(
+        "--shards", type=Path, help="packed sample shards of some 40 training clips; default: made anew"
+    )
     parser.add_argument("--folder", type=Path, help="where runs go; those that are not bit-identical stay there")
     options = parser.parse_args()
     os.environ["DS_ACCELERATOR"], os.environ["OMP_NUM_THREADS"] = "cpu", "1"

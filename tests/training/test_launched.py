@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -76,10 +77,8 @@ class Launched:
 
     def kill(self) -> None:
         for rank in self.ranks:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(rank.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             rank.wait()
 
 

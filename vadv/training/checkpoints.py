@@ -81,7 +81,7 @@ def read(path: Path) -> Checkpoint:
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest complete checkpoint of RUN/checkpoints, and a line for each torn one that was passed over."""
-    torn = []
+    torn: list[str] = []
     for path in sorted(folder.glob("step-*"), key=_step, reverse=True):
         try:
             return read(path), torn

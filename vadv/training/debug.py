@@ -49,7 +49,9 @@ def _student(student: Student) -> tuple[Student, str]:
     if found:
         return student, f"student.model: {student.model}, {student.weights} weights"
     tiny = "tiny-bert" if student.model.startswith("bert") else "tiny-roberta"
-    line = f"student.model: would load {student.model} from the Hugging Face hub; not here, so {tiny} with random weights"
+    line = (
+        f"student.model: would load {student.model} from the Hugging Face hub; not here, so {tiny} with random weights"
+    )
     return replace(student, model=tiny, weights="random"), line
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,9 +15,7 @@ from vadv.config import Config
 from vadv.tasks import Task
 from vadv.training.evaluation import Evaluation
 from vadv.training.folder import RESULT, write_json
-
-if TYPE_CHECKING:
-    from vadv.training.run import State
+from vadv.training.state import State
 
 
 def write_result(
@@ -42,7 +40,7 @@ def write_result(
                 "state": "finished",
                 "task": config.task,
                 "dataset": clips["train"].dataset,
-                "variant": config.objective.variant if config.teacher is not None else "student alone",
+                "variant": variant(config),
                 "seed": config.seed,
                 "splits": {split: evaluation.metrics for split, evaluation in found.items()},
                 "clips": {split: len(part) for split, part in clips.items()},
@@ -57,6 +55,11 @@ def write_result(
             }
         ),
     )
+
+
+def variant(config: Config) -> str:
+    """How the student was taught: the objective's variant, or `student alone`."""
+    return config.objective.variant if config.teacher is not None else "student alone"
 
 
 def parameters(module: nn.Module) -> dict[str, int]:
