@@ -72,19 +72,27 @@ def batch_script(folder: Folder, settings: Slurm, cwd: Path, tag: str, elements:
         **batch_parameters(folder, settings, cwd),
         job_name=job_name(tag),
         setup=[
-            # The script must outlive the signals that tell its ranks to save. A trap, unlike ignoring them, is not
-            # inherited by the ranks.
-            "trap : TERM USR1 USR2 CONT",
+            # The script outlives the signals that tell its ranks to save. A trap, unlike ignoring them, is not inherited
+            # by the ranks. SIGTERM comes when the whole job is being ended: it has seconds left then, and srun would
+            # wait for longer than that, so the script does not wait for srun.
+            "ending=",
+            "trap ending=1 TERM",
+            "trap : USR1 USR2 CONT",
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             *settings.setup,
             f"{part} begin {where} {tag}",
             "begun=$?",
             f"if [ $begun -eq {LEAVE} ]; then exit 0; elif [ $begun -ne 0 ]; then exit $begun; fi",
         ],
-        teardown=[f"{part} end {where} {tag} $?", "exit $?"],
+        teardown=[
+            "ranks=$!",
+            "while wait $ranks; code=$?; [ -z $ending ] && kill -0 $ranks 2>/dev/null; do :; done",
+            f"{part} end {where} {tag} $code",
+            "exit $?",
+        ],
     )
     executor.parameters["map_count"] = elements
-    return executor, f"{part} rank {where} {tag}"
+    return executor, f"{part} rank {where} {tag} &"
 
 
 def job_name(tag: str) -> str:

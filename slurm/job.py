@@ -67,7 +67,7 @@ def end(folder: Folder, point: str, code: int) -> int:
     job = this_job()
     known = queue.show(os.environ["SLURM_JOB_ID"])
     meta = folder.meta()
-    ending = Ending(code=code, told=_told(known, meta["signal_delay"]), removed=_removed(known))
+    ending = _ending(code, known, meta["signal_delay"])
     verdict = settle(folder, point, job, ending, meta["retries"])
     print(f"{time.strftime('%F %T')} ranks ended with {code}, {known.get('JobState', '?')}: {verdict}", flush=True)
     if verdict == "again":
@@ -144,23 +144,22 @@ def this_job() -> str:
     return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
 
 
-def _told(known: dict[str, str], signal_delay: int) -> str:
-    """Why Slurm asked the job to stop, as far as it tells."""
+def _ending(code: int, known: dict[str, str], signal_delay: int) -> Ending:
+    """How the ranks ended, from their exit code and what Slurm knows of the job.
+
+    Args:
+        known: of `queue.show`.
+        signal_delay: seconds before the time limit at which the ranks were told to save.
+    """
     if known.get("Reason") == "TimeLimit":
-        return "time limit"
+        return Ending(code=0, told="time limit")  # the signal was not enough; nobody else puts the job back
+    if known.get("JobState", "RUNNING") != "RUNNING":
+        return Ending(code=code, told="taken away: cancelled, requeued or preempted", removed=True)
     if known.get("PreemptTime", "None") not in ("None", "Unknown", ""):
-        return "preempted"
+        return Ending(code=code, told="preempted")
+    # Slurm looks at limits once in a while: the signal may come a minute before it is due.
     try:
         left = time.mktime(time.strptime(known["EndTime"], "%Y-%m-%dT%H:%M:%S")) - time.time()
     except (KeyError, ValueError):
-        return "asked to stop"
-    # Slurm looks at limits once in a while: the signal may come a minute before it is due.
-    return "time limit" if left < signal_delay + 60 else "asked to stop"
-
-
-def _removed(known: dict[str, str]) -> bool:
-    """Whether the job is being taken away: cancelled by a person, or already put back by Slurm.
-
-    A job past its time limit is completing as well, but nobody else puts that one back.
-    """
-    return known.get("JobState", "RUNNING") != "RUNNING" and known.get("Reason") != "TimeLimit"
+        left = float("inf")
+    return Ending(code=code, told="time limit" if left < signal_delay + 60 else "asked to stop")

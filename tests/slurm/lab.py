@@ -10,6 +10,7 @@ leave behind (steps of jobs) becomes its child too, by the kernel's child-subrea
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import getpass
 import os
@@ -21,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -121,6 +121,22 @@ class Lab:
         """Start a node's daemon."""
         sbin = self.root / "usr" / "sbin"
         self._start(node, sbin / "slurmd", "-D", "-N", node, "-d", str(sbin / "slurmstepd"))
+
+    def kill_node(self, node: str) -> None:
+        """What the others see of a node that loses power: its daemon and all its processes are gone at once."""
+        import psutil
+
+        daemon = self.daemons.pop(node)
+        daemon.kill()
+        daemon.wait()
+        for step in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                log = f"/slurmd.{node}.log"  # steps are told apart by the log of their node
+                if step.name() == "slurmstepd" and any(file.path.endswith(log) for file in step.open_files()):
+                    below = step.children(recursive=True)
+                    for process in (step, *below):
+                        process.kill()
+        assert self.ok("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
 
     def down(self) -> None:
         """End all jobs and daemons, whatever state they are in."""
@@ -305,11 +321,12 @@ def _end_descendants() -> None:
     for _ in range(5):
         left = psutil.Process().children(recursive=True)
         for process in left:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(left, timeout=5)
 
 
-@contextmanager
+@contextlib.contextmanager
 def running() -> Iterator[Lab]:
     """A lab in a new folder under /tmp: the path of munge's socket must be short, and open to all."""
     with tempfile.TemporaryDirectory(prefix="slurm-lab-", dir="/tmp") as folder:
@@ -332,8 +349,7 @@ def serve() -> None:
         for line in sys.stdin:
             command, node = line.split()
             if command == "kill-node":
-                lab.daemons[node].kill()
-                lab.daemons.pop(node).wait()
+                lab.kill_node(node)
             elif command == "start-node":
                 lab.start_node(node)
             print("DONE", flush=True)

@@ -5,6 +5,8 @@ hold a point at a step, or let it fail there, without timing anything:
 
     hold-NAME-STEP    waits before that step until the file is gone
     raise-NAME-STEP   raises before that step
+    refuse-NAME-STEP  the same with an error of the user's
+    deaf-NAME         ignores signals
     die-NAME-STEP     kills its own process, once
 """
 
@@ -33,15 +35,18 @@ def train(config: Config, run: Path, resume: str = "auto", debug: bool = False) 
     log(control, run.name, "start")
     step, value = restore(run, config.seed)
     while step < (config.train.max_steps or 0):
-        while (control / f"hold-{run.name}-{step}").exists() and not stop:
+        deaf = (control / f"deaf-{run.name}").exists()
+        while (control / f"hold-{run.name}-{step}").exists() and (deaf or not stop):
             time.sleep(0.05)
-        if stop:
+        if stop and not deaf:
             save(run, step, value)
             log(control, run.name, f"saved {step}")
             return SAVED
         if (control / f"raise-{run.name}-{step}").exists():
             log(control, run.name, "raised")
             raise RuntimeError(f"no luck at step {step}")
+        if (control / f"refuse-{run.name}-{step}").exists():
+            raise ValueError("data.shards: expected a folder, found none")
         die = control / f"die-{run.name}-{step}"
         if die.exists():
             die.unlink()
