@@ -54,7 +54,6 @@ class Teacher(nn.Module):
 
     prompts: Tensor
     prompt_ids: Tensor
-    format: Tensor
 
     def __init__(
         self, settings: config.Teacher, source: clip_weights.Source, *, seed: int, frames: int, outputs: int
@@ -117,8 +116,6 @@ class Teacher(nn.Module):
         with seeded(seed, "teacher.prompt_logit"):
             self.prompt_logit = LogitMLP(len(settings.classes), settings.hidden, outputs)
 
-        # Empty; cast along with the weights, it tells their format without touching a weight that ZeRO-3 has put away.
-        self.register_buffer("format", torch.empty(0), persistent=False)
         self.unmatched = list(source.unmatched)
         self._take_extra(source.extra)
 
@@ -150,6 +147,11 @@ class Teacher(nn.Module):
             if of_clip or name in self.loaded_new:
                 yield parameter
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self.fuse.hidden.weight.dtype
+
     def forward(self, batch: Batch) -> TeacherOutput:
         """Watch the clips of a micro-batch.
 
@@ -167,7 +169,8 @@ class Teacher(nn.Module):
         representation = self.fuse(video)  # eq. 6
         video_logit, video_hidden = self.video_logit(representation)
 
-        prompts = self.text(self.prompt_ids) if self.text is not None else self.prompts
+        # An engine may cast weights but not buffers.
+        prompts = self.text(self.prompt_ids) if self.text is not None else self.prompts.to(self.dtype)
         if self.prompting is not None and self.context is not None:
             enhanced = self.prompting(prompts, self.context(tokens))  # eq. 7
         else:
@@ -186,7 +189,7 @@ class Teacher(nn.Module):
 
     def _visual(self, batch: Batch) -> Tensor:
         if batch.visual is not None:
-            return batch.visual.to(self.format.dtype)
+            return batch.visual.to(self.dtype)
         frames = batch.frames
         if frames is None:
             shape = (len(batch.weight), self.frames, 3, self.geometry.image, self.geometry.image)
