@@ -20,11 +20,16 @@ def _serve(pipe: Connection, log: str) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    import torch
+
     from vadv import config_file
     from vadv.training import train
 
+    linear = torch.nn.functional.linear
     while (order := pipe.recv()) is not None:
         environment, settings, run, options = order
+        # ZeRO-3 puts its own linear in this place for good; a run on its own begins with the original.
+        torch.nn.functional.linear = linear
         os.environ.update(environment)
         try:
             pipe.send(train(config_file.build(settings), run, **options))
