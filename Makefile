@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # One thread per process: two processes share the two cores that this project asks for.
-LAUNCH := OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2
+LAUNCH = OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2 --master_port $(shell shuf -n 1 -i 20000-32000)
 SAMPLE := data/sample-shards
 
 .PHONY: env train test test-slow lint

@@ -123,13 +123,17 @@ def _initialise(backend: str, rank: int, size: int, timeout: float) -> None:
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise ValueError(f"{name}: expected the rendezvous of {size} ranks in the environment, found nothing")
-    store = dist.TCPStore(
-        os.environ["MASTER_ADDR"],
-        _integer("MASTER_PORT", 0),
-        size,
-        is_master=rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
-        timeout=timedelta(seconds=CONNECTION_TIMEOUT),
-    )
+    address, port = os.environ["MASTER_ADDR"], _integer("MASTER_PORT", 0)
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        store = dist.TCPStore(address, port, size, serves, timeout=timedelta(seconds=CONNECTION_TIMEOUT))
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" in str(error):
+            raise ValueError(
+                f"MASTER_PORT: port {port} of {address} is in use, perhaps by another run; give another one, as "
+                "`deepspeed --master_port 29501` or `torchrun --master_port 29501`"
+            ) from None
+        raise
     dist.init_process_group(backend, store=dist.PrefixStore("vadv", store), rank=rank, world_size=size, timeout=limit)
 
 
