@@ -31,11 +31,12 @@ class NoSound(ValueError):
     """The clip has no audio track, or nothing but digital silence in it."""
 
 
-def decode_sound(video: Path | bytes) -> np.ndarray:
+def decode_sound(video: Path | bytes, start: float | None = None, end: float | None = None) -> np.ndarray:
     """The first audio track as 16 kHz mono.
 
     Args:
         video: a file, or its bytes.
+        start, end: seconds of a cut; None means its beginning, its end.
 
     Returns:
         (n,) float32 in about [-1, 1].
@@ -63,6 +64,8 @@ def decode_sound(video: Path | bytes) -> np.ndarray:
     except av.FFmpegError as error:
         raise ValueError(f"expected an audio track that decodes, found: {error}") from error
     wave = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    first, last = (None if t is None else round(t * RATE) for t in (start, end))
+    wave = wave[first:last]
     wave = np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0)
     if not np.any(wave):
         raise NoSound(f"expected sound, found {len(wave)} samples of digital silence")

@@ -7,7 +7,7 @@ import pkgutil
 
 
 def sources() -> dict[str, type]:
-    """Every source by the name of its module: mmsa, mosi, mosei, csv, sample, ..."""
+    """Every source by the name of its module, with hyphens: mmsa, mosi, mosei, vegas, csv, sample, sample-events."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
-    return {name: module.SOURCE for name, module in modules.items() if hasattr(module, "SOURCE")}
+    return {name.replace("_", "-"): module.SOURCE for name, module in modules.items() if hasattr(module, "SOURCE")}

@@ -14,7 +14,6 @@ import numpy as np
 from shards.sources.event_score import EVENTS, EventScore
 
 SIDE = 256
-FPS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +37,20 @@ class Scene:
     grains: np.ndarray
 
 
-def frames(score: EventScore) -> Iterator[np.ndarray]:
-    """The clip's frames, (S, S, 3) uint8 RGB, `FPS` a second."""
+def frames(score: EventScore, fps: int) -> Iterator[np.ndarray]:
+    """The clip's frames, (S, S, 3) uint8 RGB, `fps` a second."""
     import cv2
 
     scene = _scene(score)
     rng = score.rng(3)
     gain, hand = rng.uniform(0.6, 1.1), rng.uniform(0, 5)
-    grain = rng.normal(0, rng.uniform(2, 10), (SIDE, SIDE, 1)).astype(np.int16)
-    for number in range(round(score.seconds * FPS)):
-        t = number / FPS
+    grain = rng.normal(0, rng.uniform(1, 5), (SIDE, SIDE, 1)).astype(np.int16)
+    for number in range(round(score.seconds * fps)):
+        t = number / fps
         image = scene.back.copy()
         _DRAWERS[score.event](image, score, scene, t)
         # A camera held by hand, in more or less light, with a sensor's noise.
-        shift = np.float32([[1, 0, hand * np.sin(2.1 * t)], [0, 1, hand * np.cos(1.7 * t)]])
+        shift = np.array([[1, 0, hand * np.sin(2.1 * t)], [0, 1, hand * np.cos(1.7 * t)]], np.float32)
         image = cv2.warpAffine(image, shift, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
         noise = np.roll(grain, 37 * number, axis=0)
         yield np.clip(image * gain + noise, 0, 255).astype(np.uint8)

@@ -72,10 +72,11 @@ def _decay(seconds: float, half_life: float) -> np.ndarray:
 def _ring(frequencies: np.ndarray, seconds: float, half_lives: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     t = np.arange(int(seconds * RATE)) / RATE
     phases = rng.uniform(0, 2 * np.pi, len(frequencies))
-    return sum(
+    partials = [
         np.sin(2 * np.pi * f * t + p) * 0.5 ** (t / h) / (i + 1)
         for i, (f, p, h) in enumerate(zip(frequencies, phases, half_lives))
-    )
+    ]
+    return np.sum(partials, axis=0)
 
 
 def _ball(score: EventScore, rng: np.random.Generator) -> np.ndarray:
@@ -152,7 +153,7 @@ def _siren(score: EventScore, rng: np.random.Generator) -> np.ndarray:
     swing = np.sin(2 * np.pi * score.speed * t + rng.uniform(0, 6))
     swing = np.sign(swing) if rng.uniform() < 0.3 else swing
     phase = 2 * np.pi * np.cumsum((1000 - 450 * score.size) * (1 + rng.uniform(0.15, 0.35) * swing)) / RATE
-    return sum(np.sin(k * phase) / k ** rng.uniform(1, 2) for k in (1, 2, 3, 4))
+    return np.sum([np.sin(k * phase) / k ** rng.uniform(1, 2) for k in (1, 2, 3, 4)], axis=0)
 
 
 def _waves(score: EventScore, rng: np.random.Generator) -> np.ndarray:
