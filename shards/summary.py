@@ -24,10 +24,6 @@ class Summary:
     manifest: Manifest
     folder: Path
 
-    @classmethod
-    def of(cls, manifest: Manifest, folder: Path) -> Summary:
-        return cls(manifest=manifest, folder=folder)
-
     @property
     def clips(self) -> int:
         return sum(split.samples for split in self.manifest.splits.values())
@@ -72,6 +68,28 @@ class Summary:
             f"  {value:>5}  " + " ".join(f"{histogram.get(value, 0):7}" for histogram in histograms) for value in values
         ]
         return [head, *rows]
+
+    def draw(self, path: Path) -> None:
+        """The distribution of labels as a PNG, a bar per class and split (Fig. 3)."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        histograms = {name: split.labels["histogram"] for name, split in self.manifest.splits.items() if split.samples}
+        values = sorted({value for histogram in histograms.values() for value in histogram}, key=int)
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        width = 0.8 / max(1, len(histograms))
+        for number, (name, histogram) in enumerate(histograms.items()):
+            left = [at - 0.4 + (number + 0.5) * width for at in range(len(values))]
+            axes.bar(left, [histogram.get(value, 0) for value in values], width, label=name)
+        axes.set_xticks(range(len(values)), values)
+        axes.set(xlabel="label", ylabel="clips", title=f"{self.manifest.dataset}: {self.clips} clips")
+        axes.legend()
+        buffer = io.BytesIO()
+        # Without the version of matplotlib: the same shards give the same file.
+        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+        write_whole(path, buffer.getvalue())
 
 
 def write_rejected(path: Path, rejected: list[Rejected]) -> None:

@@ -1,12 +1,13 @@
 """The corpus that comes with the project: real rated sentences, paired with drawn faces.
 
-What is real: the text and its label. They are the 4,200 tweets of Hutto and Gilbert, each the mean rating of at least 20
-people in [-4, 4], scaled by 0.75 into [-3, 3]. Please cite: C.J. Hutto and E.E. Gilbert, "VADER: A Parsimonious Rule-based
-Model for Sentiment Analysis of Social Media Text", ICWSM 2014. They come with the source distribution of vaderSentiment 3.3.2.
+What is real: the text and its label. They are the 4,200 tweets of Hutto and Gilbert, each with the mean rating of at
+least 20 people in [-4, 4], scaled by 0.75 into [-3, 3]. Please cite: C.J. Hutto and E.E. Gilbert, "VADER: A Parsimonious
+Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM 2014. They come with the source distribution of
+vaderSentiment 3.3.2 (MIT licence).
 
-What is made: the pictures, the sound, and the pairing. A drawn face (nobody's likeness, shards/drawn_face.py) shows an expression
-that follows the rating only in part (`LIKENESS`), so that the face tells something of the label and never all; the sound
-is a hum in syllables that carries no words. Clips are real H.264/AAC files in MMSA's layout, and packed as any user's data.
+What is made: the pictures, the sound, and the pairing. A drawn face (nobody's likeness, shards/drawn/) shows an
+expression that follows the rating only in part, so that the face tells something of the label and never all of it; the
+sound is a hum in syllables without words. Clips are real H.264/AAC files in MMSA's layout, packed as any user's data.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import csv
 import hashlib
 import html
 import io
-import json
 import os
 import sys
 import tarfile
@@ -33,10 +33,10 @@ INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 TWEETS = "hutto_ICWSM_2014/tweets_GroundTruth.txt"
 SCALE = 0.75
 """Ratings are in [-4, 4], labels in [-3, 3]."""
-LIKENESS = 0.85
-"""Correlation of the expression drawn with the label."""
 SPLIT_SHARES = {"train": 0.70, "valid": 0.12, "test": 0.18}
 CLIPS_PER_SPEAKER = 4
+"""So many sentences, at most, come from the mouth of one drawn person."""
+MAX_CLIPS = 4200
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Sentence:
     split: str
     speaker: int
     clip: int
+
+    @property
+    def video_id(self) -> str:
+        """The speaker's name in MMSA's layout."""
+        return f"drawn{self.speaker:04d}"
 
 
 @dataclass(kw_only=True)
@@ -64,8 +69,10 @@ class Sample:
     task: Literal["sentiment", "retrieval"] = field(default="sentiment", init=False)
 
     def __iter__(self) -> Iterator[Raw | Rejected]:
-        from shards.drawn_corpus import draw_corpus
+        from shards.drawn.corpus import draw_corpus
 
+        if not 1 <= self.clips <= MAX_CLIPS:
+            raise ValueError(f"--clips: expected 1 to {MAX_CLIPS}, found {self.clips}")
         draw_corpus(self.root, sentences(find_sdist(self.sdist), self.clips), workers=self.workers)
         return iter(Mmsa(root=self.root, name=self.dataset))
 
@@ -153,17 +160,8 @@ def write_labels(root: Path, rows: list[Sentence]) -> None:
     writer.writerow(["video_id", "clip_id", "text", "label", "label_T", "label_A", "label_V", "annotation", "mode"])
     for row in rows:
         mood = "Negative" if row.label < 0 else "Positive" if row.label > 0 else "Neutral"
-        writer.writerow([speaker_name(row), row.clip, row.text, row.label, "", "", "", mood, row.split])
+        writer.writerow([row.video_id, row.clip, row.text, row.label, "", "", "", mood, row.split])
     write_whole(root / "label.csv", buffer.getvalue().encode())
-
-
-def speaker_name(row: Sentence) -> str:
-    return f"drawn{row.speaker:04d}"
-
-
-def fingerprint(rows: list[Sentence]) -> str:
-    """Tells a corpus made of these sentences from another."""
-    return hashlib.sha256(json.dumps([vars(row) for row in rows]).encode()).hexdigest()
 
 
 SOURCE = Sample

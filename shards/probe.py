@@ -1,0 +1,142 @@
+"""What a video file says of itself, read without decoding more than one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+
+class BadClip(ValueError):
+    """A clip that cannot be packed.
+
+    Attributes:
+        cause: a short fixed phrase, counted in rejected.csv.
+        detail: one line for a person.
+    """
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(f"{cause}: {detail}")
+        self.cause = cause
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[BadClip], tuple[str, str]]:
+        return BadClip, (self.cause, self.detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A clip's container and its stream of pictures.
+
+    Attributes:
+        frames: packets inside the cut.
+        gop: frames from one keyframe to the next, the largest distance.
+        origin: time of the first frame inside the cut, in seconds of the file's clock.
+        rate: mean frame rate in 1/s, as the container has it.
+        codec, pix_fmt, container: FFmpeg's names.
+        width, height: stored size in pixels.
+        aspect: width of a pixel over its height.
+        rotation: degrees by which players turn the picture counter-clockwise.
+    """
+
+    frames: int
+    gop: int
+    origin: float
+    rate: float
+    codec: str
+    pix_fmt: str
+    container: str
+    width: int
+    height: int
+    aspect: float
+    rotation: int
+
+
+def probe(path: Path, start: float | None = None, end: float | None = None) -> Facts:
+    """The facts of a clip, counting only what lies between `start` and `end` seconds.
+
+    Raises:
+        BadClip: there is no video stream, no frame of it in the cut, or the first frame does not decode.
+        av.error.FFmpegError: the container cannot be read.
+    """
+    import av
+
+    rotation, aspect = _first_frame(path)
+    with av.open(str(path)) as container:
+        stream = video_stream(container, path)
+        count = gap = longest = 0
+        origin: float | None = None
+        for packet in container.demux(stream):
+            if packet.size == 0 or not within(packet.pts, packet.time_base, start, end):
+                continue
+            count += 1
+            gap = 1 if packet.is_keyframe else gap + 1
+            longest = max(longest, gap)
+            if packet.pts is not None:
+                time = float(packet.pts * packet.time_base)
+                origin = time if origin is None else min(origin, time)
+        if count == 0:
+            where = "" if start is None and end is None else " inside the cut"
+            raise BadClip("no frames", f"the video stream holds no frame{where}: {path}")
+        context = stream.codec_context
+        return Facts(
+            frames=count,
+            gop=longest,
+            origin=origin or 0.0,
+            rate=float(stream.average_rate or stream.base_rate or 25),
+            codec=context.name,
+            pix_fmt=context.pix_fmt or "",
+            container=container.format.name,
+            width=context.width,
+            height=context.height,
+            aspect=aspect,
+            rotation=rotation,
+        )
+
+
+def video_stream(container: Any, path: Path) -> Any:
+    """The first stream of moving pictures, to be decoded by one thread; a cover image in an audio file is none.
+
+    Raises:
+        BadClip: there is none.
+    """
+    import av
+
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            stream.codec_context.thread_count = 1
+            return stream
+    kinds = ", ".join(stream.type for stream in container.streams) or "no stream at all"
+    raise BadClip("no video", f"expected a video stream, found {kinds}: {path}")
+
+
+def within(pts: int | None, time_base: Fraction | None, start: float | None, end: float | None) -> bool:
+    """Whether a packet or frame belongs to the cut; one without a time belongs to it if nothing is cut off."""
+    if start is None and end is None:
+        return True
+    if pts is None or time_base is None:
+        return False
+    seconds = float(pts * time_base)
+    return (start is None or seconds >= start) and (end is None or seconds < end)
+
+
+def _first_frame(path: Path) -> tuple[int, float]:
+    """Rotation and pixel aspect, which some containers say in the frames only."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = video_stream(container, path)
+        packets = 0
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                continue
+            for frame in frames:
+                aspect = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
+                return int(frame.rotation), float(aspect) if aspect else 1.0
+    if packets == 0:
+        raise BadClip("no frames", f"the video stream holds no frame: {path}")
+    raise BadClip("undecodable", f"none of {packets} frames decodes: {path}")
