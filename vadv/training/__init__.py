@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ def train(config: Config, run: str | Path, resume: str = "auto", debug: bool = F
     """
     from vadv.training.signals import StopSignals
 
+    config.train.accumulation(int(os.environ.get("WORLD_SIZE", "1")))  # told before seconds of loading
     with StopSignals() as stop:  # from here on a signal ends the run in good order, also while libraries load
         from vadv.training.distributed import choose_accelerator
 
@@ -42,9 +45,6 @@ def train(config: Config, run: str | Path, resume: str = "auto", debug: bool = F
 
 def _quiet_libraries() -> None:
     """Keep a run's output to what a person wants to read: no bars for loading files, no notes to library authors."""
-    import os
-    import warnings
-
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
