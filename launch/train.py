@@ -11,6 +11,7 @@ Any setting of vadv/config.py is an option: --train.lr 1e-5 --objective.variant 
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -35,9 +36,13 @@ def main() -> int:
         config, lines = small(config)
         print("debug:", "\n       ".join(lines), file=sys.stderr)
     name = next((Path(b).stem for a, b in zip(sys.argv, sys.argv[1:]) if a == "--config"), "run")
-    folder = Path(options.run or Path("runs") / name)
+    element = os.environ.get("SLURM_ARRAY_TASK_ID")  # the elements of an array must not share a folder
+    folder = Path(options.run or Path("runs") / (f"{name}-{element}" if element else name))
 
+    from slurm.rendezvous import adopt
     from vadv.training import train
+
+    adopt(folder)
 
     if options.debug and options.run is None:
         with tempfile.TemporaryDirectory(prefix="videoadviser-debug-") as scratch:

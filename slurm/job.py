@@ -69,6 +69,8 @@ def end(folder: Folder, point: str, code: int) -> int:
     meta = folder.meta()
     ending = _ending(code, known, meta["signal_delay"])
     verdict = settle(folder, point, job, ending, meta["retries"])
+    for file in (folder.path / "state").glob(f"rendezvous-{os.environ['SLURM_JOB_ID']}-*"):
+        file.unlink(missing_ok=True)
     print(f"{time.strftime('%F %T')} ranks ended with {code}, {known.get('JobState', '?')}: {verdict}", flush=True)
     if verdict == "again":
         try:

@@ -58,6 +58,18 @@ def rank_environment(env: Mapping[str, str], folder: Path, interface: str | None
     }
 
 
+def adopt(folder: Path) -> None:
+    """Let a command that was started by `srun` be one rank of several; without srun, or under a launcher, do nothing.
+
+    Args:
+        folder: the run folder, which all ranks see.
+    """
+    env = os.environ
+    # The batch script itself has SLURM_NTASKS and SLURM_PROCID as well, but no step.
+    if "RANK" not in env and "SLURM_STEP_ID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
+        env.update(rank_environment(env, folder / "rendezvous"))
+
+
 def own_address(env: Mapping[str, str], nodes: int, interface: str | None) -> str:
     """The address under which the other nodes reach this one."""
     if nodes == 1:
@@ -97,7 +109,7 @@ def _wait_for(file: Path) -> tuple[str, int]:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         # Listing the folder makes a network file system look for new files.
-        if file.name in os.listdir(file.parent):  # noqa: PTH208
+        if file.parent.is_dir() and file.name in os.listdir(file.parent):  # noqa: PTH208
             content = json.loads(file.read_text(encoding="utf-8"))
             return content["address"], content["port"]
         time.sleep(0.2)

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 
-def until(ready: Callable[[], Any], what: str, patience: float = 90) -> Any:
+def until(ready: Callable[[], Any], what: str, patience: float = 180) -> Any:
     """Wait for something to become true; returns it."""
     deadline = time.monotonic() + patience
     while not (found := ready()):
@@ -36,7 +36,7 @@ class Client:
     def __init__(self, env: dict[str, str], lab: subprocess.Popen[str] | None = None) -> None:
         path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
         self.env = {**os.environ, **env, "PYTHONPATH": path, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-        self.user, self._lab = getpass.getuser(), lab
+        self.user, self.python, self._lab = getpass.getuser(), sys.executable, lab
 
     def start(self, *words: object, **options: Any) -> subprocess.Popen[str]:
         """Start launch/sweep.py."""
@@ -46,8 +46,16 @@ class Client:
 
     def sweep(self, *words: object, code: int = 0) -> str:
         """Run launch/sweep.py to its end; returns what it printed."""
-        process = self.start(*words)
-        out, err = process.communicate(timeout=200)
+        return self.finish(self.start(*words), code=code)
+
+    def finish(self, process: subprocess.Popen[str], code: int = 0, patience: float = 300) -> str:
+        """Wait for a launch to end; returns what it printed. One that takes too long is ended: nothing is left behind."""
+        try:
+            out, err = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            pytest.fail(f"took more than {patience:.0f} s: {process.args}\n{out}\n{err}")
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         return out + err
 

@@ -1,0 +1,92 @@
+"""The real trainer on a real Slurm: DeepSpeed's ranks are tasks of a job, and preemption changes no number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, Client, ToySweep, until
+from training_runs import logged, numbers
+
+STEPS = 16
+
+
+@pytest.fixture(scope="module")
+def base(sample_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small whole run of STEPS optimizer steps."""
+    settings = {
+        "data": {"shards": str(sample_shards), "workers": 0, "frames": 2},
+        "teacher": {"clip": str(ROOT / "configs" / "clip" / "tiny.json"), "weights": "random"},
+        "student": {"model": "tiny-roberta", "weights": "random"},
+        "train": {
+            "epochs": 6,
+            "max_steps": STEPS,
+            "batch_size": 12,
+            "lr": 1e-3,
+            "warmup_steps": 2,
+            "evaluate_every": 2,
+        },
+        "log": {"every": 1},
+    }
+    path = tmp_path_factory.mktemp("base") / "small.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+class RealSweep(ToySweep):
+    """A sweep of the real trainer, one point."""
+
+    def __init__(self, folder: Path, base: Path, **slurm: Any) -> None:
+        folder.mkdir(parents=True)
+        self.out, self.file = folder / "sweep", folder / "real.yaml"
+        settings = {"gpus_per_node": 0, "cpus_per_task": 1, "time": 60, "signal_delay": 30, **slurm}
+        self.file.write_text(yaml.safe_dump({"base": str(base), "slurm": settings, "local": {"ranks": 2}}))
+
+    @property
+    def only(self) -> Path:
+        return self.run("base_seed-1")
+
+
+@pytest.fixture(scope="module")
+def unbroken(slurm: Client, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of the same run on this machine without Slurm, two processes."""
+    sweep = RealSweep(tmp_path_factory.mktemp("unbroken") / "sweep", base)
+    assert "1 finished" in slurm.sweep(*sweep.words, "--executor", "local")
+    assert len(numbers(sweep.only)) == STEPS
+    return sweep.only
+
+
+def test_two_tasks_of_a_job_are_two_ranks_of_deepspeed(
+    slurm: Client, base: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    sweep = RealSweep(tmp_path / "tasks", base, tasks_per_node=2)
+    assert "1 finished" in slurm.sweep(*sweep.words, "--executor", "slurm", "--every", 0.5)
+    assert numbers(sweep.only) == numbers(unbroken)
+
+
+def test_two_nodes_preempted_and_requeued_give_the_numbers_of_the_unbroken_run(
+    slurm: Client, base: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    sweep = RealSweep(tmp_path / "nodes", base, nodes=2, tasks_per_node=1)
+    launch = slurm.start(*sweep.words, "--executor", "slurm", "--every", 0.5)
+    metrics = sweep.only / "metrics.jsonl"
+    until(lambda: metrics.exists() and len(logged(sweep.only)) >= 3, "three steps")
+    slurm.slurm("sbatch", "-p", "high", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+    slurm.finish(launch)
+    record = sweep.record("base_seed-1")
+    assert [entry["cause"] for entry in record["history"]] == ["preempted", "finished"]
+    assert 0 < record["history"][0]["step"] < STEPS
+    assert numbers(sweep.only) == numbers(unbroken)
+
+
+def test_a_job_array_submitted_by_hand_trains_a_seed_per_element(slurm: Client, base: Path, tmp_path: Path) -> None:
+    command = f"{slurm.python} {ROOT}/launch/train.py --config {base} --train.max_steps 2 --seed $SLURM_ARRAY_TASK_ID"
+    slurm.slurm("sbatch", "--array=0-1", f"--chdir={tmp_path}", "--cpus-per-task=1", "-o", "%a.log", "--wrap", command)
+    until(slurm.idle, "the end of the array")
+    results: Callable[[int], Path] = lambda seed: tmp_path / "runs" / f"small-{seed}" / "result.json"  # noqa: E731
+    for seed in (0, 1):
+        assert results(seed).is_file(), (tmp_path / f"{seed}.log").read_text()
+        assert yaml.safe_load(results(seed).read_text())["seed"] == seed
