@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Clip:
         frames: (T, 3, H, W) uint8 RGB, or None when no video was asked for (or the slot is empty or bad).
         faces: (64, 8) float32 face-expression log-scores, rows of zeros where no face was found, or None.
         audio, visual: (D,) float32 features, or None.
+        features: what the reader asked for features found in place of frames, or None.
         fault: why the sample could not be read, or None.
     """
 
@@ -32,6 +34,7 @@ class Clip:
     faces: np.ndarray | None = None
     audio: np.ndarray | None = None
     visual: np.ndarray | None = None
+    features: Any = None
     fault: Fault | None = None
 
     @property

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class _Slot:
     where: str = ""
     future: Future[tuple[Sample, np.ndarray | None]] | None = None
     fault: BadSample | None = None
+    features: Any = None
 
 
 class ClipStream:
@@ -80,7 +81,7 @@ class ClipStream:
         decode_timeout: float = 30.0,
         video: bool = True,
         faces: bool = True,
-        have: Callable[[str, str, int], bool] | None = None,
+        features: Callable[[str, str, int], Any] | None = None,
     ) -> None:
         """Start the decoders; nothing is read yet.
 
@@ -94,7 +95,7 @@ class ClipStream:
             prefetch: micro-batches read ahead.
             decode_timeout: seconds that one sample may take.
             video, faces: whether frames and face features are wanted.
-            have: asked with (dataset, id, view); the video of a sample is not decoded when it says True.
+            features: asked with (dataset, id, view) for what stands in for a sample's frames; on None they are decoded.
 
         Raises:
             ValueError: batch_size is no multiple of world_size x micro_batch_size, or rank is not below world_size.
@@ -109,7 +110,7 @@ class ClipStream:
             raise ValueError(f"rank: expected 0 to {world_size - 1}, found {rank}")
         self.clips, self.batch_size, self.micro_batch_size = clips, batch_size, micro_batch_size
         self.world_size, self.rank, self.accumulation = world_size, rank, accumulation
-        self.shuffle, self.views, self.video, self.have = shuffle, views, video, have
+        self.shuffle, self.views, self.video, self.features = shuffle, views, video, features
         self.prefetch = prefetch
         self.order = Order(clips.sizes, seed, window, shuffle)
         self.settings = Settings(frames=frames, frame_size=frame_size, seed=seed, faces=faces)
@@ -179,12 +180,12 @@ class ClipStream:
             place: Place = self.clips.place(shard, row)
             where = f"{where}:{place.key}"
             view = (epoch % self.views if self.views else epoch) if self.shuffle else None
-            video = self.video
-            if video and self.have is not None:
+            features = None
+            if self.video and self.features is not None:
                 meta = self.clips.meta(shard, row)
-                video = not self.have(meta["dataset"], meta["id"], view or 0)
-            job = Job(members=place.members, view=view, video=video)
-            return _Slot(index, where, self._readers.submit(job, place.shard))
+                features = self.features(meta["dataset"], meta["id"], view or 0)
+            job = Job(members=place.members, view=view, video=self.video and features is None)
+            return _Slot(index, where, self._readers.submit(job, place.shard), features=features)
         except BadSample as error:
             return _Slot(index, where, fault=error)
 
@@ -208,6 +209,7 @@ class ClipStream:
             text=sample.text,
             label=sample.label,
             frames=frames,
+            features=slot.features,
             **sample.arrays,  # type: ignore[arg-type]
         )
 
