@@ -67,6 +67,7 @@ def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predic
 
 def _evaluate_student(folder: Path, shards: Sequence[str] | None, split: str, predictions: Any) -> Metrics:
     from vadv import metrics
+    from vadv.student.engines import TorchEngine
     from vadv.student.folder import open_student
     from vadv.student.predictor import Predictor
 
@@ -77,7 +78,8 @@ def _evaluate_student(folder: Path, shards: Sequence[str] | None, split: str, pr
     clips = ClipSet(list(shards), split)
     meta = [clips.meta(*clips.locate(index)) for index in range(len(clips))]
     label = np.array([row["label"] for row in meta], dtype=float)
-    predicted = Predictor(open_student(folder)).predict([row["text"] for row in meta]).astype(float)
+    student = open_student(folder)
+    predicted = Predictor(student, TorchEngine(student)).predict([row["text"] for row in meta]).astype(float)
     found = {"text": metrics.sentiment(predicted, label)}
     if predictions:
         table = {"index": np.arange(len(clips)), "label": label, "text_logit": predicted}
