@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from vadv.student.folder import Student
+from vadv.student.encoder_graph import UnsupportedError, encoder_graph
+from vadv.student.folder import ONNX, ONNX_INT8, Student
 
 
 class Engine(Protocol):
-    """B texts of L tokens each to B predictions."""
+    """B texts of L tokens each to B predictions. Calls may overlap; each runs in the thread that makes it."""
 
     name: str
 
@@ -32,21 +34,58 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, student: Student, threads: int | None = None) -> None:
+    def __init__(self, student: Student) -> None:
         import torch
 
-        model = load_torch(student)
-        if threads:
-            torch.set_num_threads(threads)
         self._torch: Any = torch
-        self._model = model
+        self._model = load_torch(student)
 
     def __call__(self, ids: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         torch = self._torch
+        # The setting belongs to the calling thread: several of them run side by side.
+        if torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
         with torch.inference_mode():
             attention = None if mask is None else torch.from_numpy(mask)
             logits = self._model(input_ids=torch.from_numpy(ids), attention_mask=attention).logits
         return logits[:, 0].numpy()
+
+
+class OnnxEngine:
+    """An ONNX graph in onnxruntime."""
+
+    def __init__(self, model: Path | Any, name: str) -> None:
+        """Prepare a session.
+
+        Args:
+            model: path of a file, or an onnx.ModelProto.
+            name: for reports.
+
+        Raises:
+            ValueError: onnxruntime cannot read it, or it is not a student's.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # On processors without dot-product instructions the quick 8-bit product can overflow; this takes the exact one.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        source = str(model) if isinstance(model, Path) else model.SerializeToString()
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has an exception class for each of its codes
+            raise ValueError(f"{model if isinstance(model, Path) else name}: expected an ONNX file: {error}") from error
+        names = [value.name for value in self._session.get_inputs()]
+        if sorted(names) != ["attention_mask", "input_ids"]:
+            raise ValueError(f"{name}: expected the inputs input_ids and attention_mask, found {', '.join(names)}")
+        self.name = name
+
+    def __call__(self, ids: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        mask = np.ones_like(ids) if mask is None else mask
+        (logits,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+        return logits[:, 0]
 
 
 def load_torch(student: Student) -> Any:
@@ -82,17 +121,35 @@ def load_torch(student: Student) -> Any:
     return model.eval()
 
 
-def choose_engine(student: Student, name: str = "auto", threads: int | None = None) -> Engine:
+ENGINES = ("auto", "torch", "onnx", "int8")
+
+
+def choose_engine(student: Student, name: str = "auto") -> Engine:
     """The engine of that name.
 
     Args:
         student: the folder.
-        name: torch, or auto for the fastest with equal numbers that the folder holds.
-        threads: threads of one forward pass; default: one per core.
+        name: torch; onnx (onnxruntime, float32: equal numbers to 1e-5); int8 (onnxruntime, 8-bit integers: other
+            numbers); auto for onnx where it can be had, else torch.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or an engine that this student or this environment does not have.
     """
-    if name in ("auto", "torch"):
-        return TorchEngine(student, threads)
-    raise ValueError(f"--engine: expected auto or torch, found {name}")
+    if name not in ENGINES:
+        raise ValueError(f"--engine: expected {', '.join(ENGINES)}, found {name}")
+    if name == "torch":
+        return TorchEngine(student)
+    try:
+        return _onnx(student, int8=name == "int8")
+    except (ImportError, UnsupportedError) as error:
+        if name != "auto":
+            need = ": pip install 'videoadviser[onnx]'" if isinstance(error, ImportError) else ""
+            raise ValueError(f"--engine {name}: not for this student or environment: {error}{need}") from error
+    return TorchEngine(student)
+
+
+def _onnx(student: Student, int8: bool) -> OnnxEngine:
+    """From the exported file if there is one, else from the safetensors weights."""
+    name = "int8" if int8 else "onnx"
+    file = student.path / (ONNX_INT8 if int8 else ONNX)
+    return OnnxEngine(file if file.is_file() else encoder_graph(student, int8=int8), name)

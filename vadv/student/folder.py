@@ -20,6 +20,8 @@ class Student:
     """A student folder that was found to be usable."""
 
     path: Path
+    pad: int
+    """Token id of padding."""
     max_tokens: int
     """Texts are cut after so many tokens, special tokens included: the limit of training, or the model's own."""
     label_range: tuple[float, float] | None = None
@@ -73,7 +75,7 @@ def open_student(path: str | Path, max_tokens: int | None = None) -> Student:
     if not isinstance(tokens, int) or not 3 <= tokens <= limit:
         where = "--max-tokens" if max_tokens else str(folder / FACTS) + ": max_tokens"
         raise ValueError(f"{where}: expected a number from 3 to the model's {limit}, found {tokens}")
-    return Student(folder, tokens, _range(folder, facts), facts)
+    return Student(folder, int(config.get("pad_token_id") or 0), tokens, _range(folder, facts), facts)
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def predict(options: Options) -> Summary:
         sys.stdout.write(rows.header())
     write: Callable[[str, int], Any] = journal.write if journal else _to_stdout
     summary = Summary(rows=journal.rows if journal else 0)
-    predictor = Predictor(student, choose_engine(student, options.engine, options.threads))
+    predictor = Predictor(student, choose_engine(student, options.engine), options.threads)
     records = source.records() if source else from_arguments(options.texts)
     records = itertools.islice(records, summary.rows, None)
     with Progress(source.size if source else 0, source.position if source else lambda: 0) as progress:

@@ -1,0 +1,71 @@
+"""A small writer of ONNX graphs: values are names, constants are numpy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+OPSET = 17
+"""The oldest opset with LayerNormalization: onnxruntime 1.12 and newer, and every later runtime, read it."""
+IR_VERSION = 8
+"""The file format of that opset's time."""
+
+
+class Graph:
+    """Nodes and constants, in the order they were added."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._constants: dict[str, np.ndarray] = {}
+        self._shared: dict[tuple[str, bytes], str] = {}
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """A named weight."""
+        assert name not in self._constants, name
+        self._constants[name] = np.ascontiguousarray(value)
+        return name
+
+    def number(self, value: Any, dtype: Any) -> str:
+        """A small constant; equal ones are stored once."""
+        array = np.array(value, dtype=dtype)
+        key = (f"{array.dtype}{array.shape}", array.tobytes())
+        if key not in self._shared:
+            self._shared[key] = self.constant(f"constant_{len(self._shared)}", array)
+        return self._shared[key]
+
+    def add(self, op: str, *inputs: str, name: str | None = None, outputs: int = 1, **attributes: Any) -> Any:
+        """A node.
+
+        Returns:
+            the name of its output, or a list of names for more than one.
+        """
+        from onnx import helper
+
+        base = name or f"{op.lower()}_{len(self._nodes)}"
+        names = [base] if outputs == 1 else [f"{base}_{i}" for i in range(outputs)]
+        self._nodes.append(helper.make_node(op, list(inputs), names, name=base, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def model(self, inputs: dict[str, list[Any]], output: tuple[str, list[Any]], facts: dict[str, str]) -> Any:
+        """The finished onnx.ModelProto.
+
+        Args:
+            inputs: name to shape of the int64 inputs; a string is a free dimension.
+            output: name and shape of the float32 output.
+            facts: metadata kept in the file.
+        """
+        from onnx import TensorProto, helper, numpy_helper
+
+        graph = helper.make_graph(
+            self._nodes,
+            "student",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])],
+            [numpy_helper.from_array(value, name) for name, value in self._constants.items()],
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="videoadviser"
+        )
+        helper.set_model_props(model, facts)
+        return model
