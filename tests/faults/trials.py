@@ -30,7 +30,7 @@ from typing import Any
 
 import psutil
 
-STALL, GRACE = 8.0, 40.0
+STALL, GRACE = 15.0, 60.0
 """Seconds without progress that a run allows itself; seconds after which a trial gives up on it."""
 STEPS = 8
 NUMBERS = ("loss", "text_mse", "video_mse", "prompt_ce", "prompt_to_video", "video_to_text", "grad_norm", "lr")

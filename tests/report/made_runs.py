@@ -17,7 +17,7 @@ import yaml
 from vadv import metrics
 from vadv.config import Config
 
-WORDS = "what a day this was I never liked it but maybe we should see the next one again truly awful great fine".split()
+WORDS = ["what", "a", "day", "this", "was", "I", "never", "liked", "it", "but", "maybe", "we", "should", "see", "the", "next", "one", "again", "truly", "awful", "great", "fine"]
 ERROR = {"step": 0.42, "step-without-first": 0.47, "crd": 0.48, "kd": 0.5, "fitnet": 0.49, "pkt": 0.5, "none": 0.55}
 """Standard deviation of the student's error by variant, so that tables and figures show an order."""
 
@@ -54,7 +54,7 @@ def write_run(
     """
     folder.mkdir(parents=True)
     config = asdict(Config(seed=seed))
-    config["data"]["shards"] = f"data/{dataset}-shards"
+    config["data"]["shards"] = f"/data/{dataset}"
     for key, value in (settings or {}).items():
         section = config
         *path, last = key.split(".")

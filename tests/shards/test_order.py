@@ -115,7 +115,7 @@ def test_bad_sizes_and_windows():
 
 
 def test_a_billion_samples_in_a_million_shards():
-    """Goals: position to sample under 100 ms and 200 MB, an epoch's start under 2 s. (launch/bench.py order measures.)"""
+    """Goals: position to sample under 100 ms and 200 MB, an epoch's start under 2 s; see launch/bench.py order."""
     sizes = np.full(10**6, 1000)
     tracemalloc.start()
     order = Order(sizes, 1, 16)

@@ -1,5 +1,7 @@
 """Exactly once per epoch, the same sequence for every way of spreading it, and resumable at any sample."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -141,7 +143,7 @@ def test_combined_folders_are_one_set(folder, tmp_path):
     assert sorted(found) == list(range(TOTAL + 14))
     # Shuffled as one: neither folder comes as a block.
     folders = [index < TOTAL for index in sequence(both, 1, 1, 1, window=7)[0]]
-    assert sum(a != b for a, b in zip(folders, folders[1:])) > 8
+    assert sum(a != b for a, b in itertools.pairwise(folders)) > 8
     with stream_of(both, 4, 4, 1, 0, shuffle=False) as stream:
         names = [clip.dataset for step in stream.epoch(0) for m in step.micro_batches for clip in m if clip.counts]
     assert names == ["toy"] * TOTAL + ["two"] * 14
@@ -168,13 +170,14 @@ def test_random_frames_belong_to_seed_view_and_sample(filmed):
 def test_videos_whose_features_are_cached_are_not_decoded(filmed):
     asked = []
 
-    def have(dataset, id, view):
+    def cached(dataset, id, view):
         asked.append((dataset, view))
-        return id in ("toy-3", "toy-4")
+        return id if id in ("toy-3", "toy-4") else None
 
-    with stream_of(filmed, 2, 2, 1, 0, video=True, views=3, have=have, frame_size=16) as stream:
+    with stream_of(filmed, 2, 2, 1, 0, video=True, views=3, features=cached, frame_size=16) as stream:
         clips = [clip for step in stream.epoch(4) for m in step.micro_batches for clip in m]
     assert {clip.id for clip in clips if clip.frames is None} == {"toy-3", "toy-4"}
+    assert {clip.features for clip in clips} == {"toy-3", "toy-4", None}
     assert all(clip.faces is not None for clip in clips) and set(asked) == {("toy", 1)}
 
 

@@ -24,8 +24,12 @@ import psutil
 
 STOPPED = 3
 """Exit code of a run that stopped by itself."""
+TRAINING = "training"
 WAITING = "waiting for the other ranks"
 """The phase of a rank that has done its part."""
+STARTING = "starting"
+START = 1800.0
+"""Seconds that a rank may take to start: a first download or a shared file system may hold one up."""
 STALE = 5.0
 """Seconds without a sign of life after which a rank counts as frozen or dead."""
 
@@ -42,7 +46,7 @@ class Watchdog:
     def __init__(self, run: Path, rank: int, size: int, timeout: float) -> None:
         self.folder, self.rank, self.size, self.timeout = run / ".ranks", rank, size, timeout
         self.step = 0
-        self._phase, self._since = "starting", time.monotonic()
+        self._phase, self._since = STARTING, time.monotonic()
         self._started = psutil.Process().create_time()
         self._ended = threading.Event()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +67,7 @@ class Watchdog:
     def alive(self, step: int) -> None:
         """The main thread has made progress: it is at optimizer step `step`."""
         self.step, self._since = step, time.monotonic()
+        self._phase = TRAINING if self._phase == STARTING else self._phase
 
     def close(self) -> None:
         """Stop watching."""
@@ -82,7 +87,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._ended.wait(min(1.0, self.timeout / 10)):
             self._sign()
-            if time.monotonic() - self._since > self.timeout:
+            if time.monotonic() - self._since > (START if self._phase == STARTING else self.timeout):
                 self._end()
 
     def _sign(self) -> None:
