@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
         model_config = _checked(model)
-        with seeded(seed, "student.encoder"):
+        with seeded(seed, "student.encoder"), _quiet():
             encoder = AutoModel.from_pretrained(
                 model,
                 config=model_config,
@@ -82,6 +84,23 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
         ) from error
     tokenizer.padding_side = "right"  # the logit is read at the first token
     return encoder, tokenizer
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report of the pooling layer that is left out on purpose, and its bar."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    bar = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _from_config(model_config: Any) -> nn.Module:
