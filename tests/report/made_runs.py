@@ -17,7 +17,30 @@ import yaml
 from vadv import metrics
 from vadv.config import Config
 
-WORDS = ["what", "a", "day", "this", "was", "I", "never", "liked", "it", "but", "maybe", "we", "should", "see", "the", "next", "one", "again", "truly", "awful", "great", "fine"]
+WORDS = [
+    "what",
+    "a",
+    "day",
+    "this",
+    "was",
+    "I",
+    "never",
+    "liked",
+    "it",
+    "but",
+    "maybe",
+    "we",
+    "should",
+    "see",
+    "the",
+    "next",
+    "one",
+    "again",
+    "truly",
+    "awful",
+    "great",
+    "fine",
+]
 ERROR = {"step": 0.42, "step-without-first": 0.47, "crd": 0.48, "kd": 0.5, "fitnet": 0.49, "pkt": 0.5, "none": 0.55}
 """Standard deviation of the student's error by variant, so that tables and figures show an order."""
 
@@ -80,7 +103,7 @@ def write_run(
     if config["teacher"]:
         positive = table["score_positive"] > 0.5
         scores["scores"] = {"acc2": float(np.mean(positive == (label >= 0))), "n": len(label)}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False), encoding="utf-8")
     _write_json(
         folder / "environment.json",
         {

@@ -25,6 +25,7 @@ FREE = {
     "data.cache_dir",
     "data.cache_bytes",
     "teacher.cache_features",
+    "teacher.cache_bytes",
     "teacher.compile",
     "train.micro_batch_size",
     "train.checkpoint_every",

@@ -1,7 +1,7 @@
 """A table of a report: published and measured rows, their cells, what must be said about them, and what is best.
 
 The mean and the sample standard deviation are over seeds. A row whose seeds are not all there keeps its number and gets
-a note; it is never the best. A metric that one seed lacks has no mean.
+a note; it is never marked as the best. A metric that one seed lacks has no mean.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def measured_row(line: Line, group: Group, columns: Sequence[Column], wanted: se
     """The row of one group: mean ± std over its finished seeds."""
     row = Row(key=line.key, label=line.label, n=len(group.runs))
     row.notes += missing(group, wanted) + group.remarks
-    row.complete = not group.problems and not (wanted - set(group.runs))
+    row.complete = not (wanted - set(group.runs))
     # The authors' modified MOSEI is told by its size: its numbers are starred, as theirs are.
     star = (line.dataset or "+".join(group.traits.datasets)) == "mosei" and _size(group, line, split) == 2710
     for column in columns:
@@ -201,22 +201,26 @@ def measured_row(line: Line, group: Group, columns: Sequence[Column], wanted: se
 
 
 def mark_best(rows: Iterable[Row], column: Column) -> None:
-    """Mark the best of a column among complete rows, apart for starred values; equal as printed is equally good."""
+    """Mark the best of a column, apart for starred values; equal as printed is equally good.
+
+    A row that lacks seeds is never marked, and where it leads nothing is: it may or may not stay ahead.
+    """
     if not column.better:
         return
     sign = 1 if column.better == "low" else -1
     for star in (False, True):
         parts = [
-            part
+            (sign * float(column.text(part.value)), row.complete, part)
             for row in rows
-            if row.complete and not row.yardstick
+            if not row.yardstick
             for part in row.cells.get(column.key, [])
             if part.value is not None and part.star == star
         ]
         if len(parts) > 1:
-            best = min(round(sign * float(column.text(part.value or 0.0)), 9) for part in parts)
-            for part in parts:
-                part.best = round(sign * float(column.text(part.value or 0.0)), 9) == best
+            best = min(value for value, _, _ in parts)
+            leaders = [(complete, part) for value, complete, part in parts if value == best]
+            for complete, part in leaders:
+                part.best = complete
 
 
 def parameters_text(group: Group) -> str:

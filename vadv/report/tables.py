@@ -270,7 +270,7 @@ def compared_row(key: str, a: Group, b: Group, wanted: set[int], split: str = "t
         row.cells["interval"] = [Part(text=f"[{interval.text(found.low or 0)}, {interval.text(found.high or 0)}]")]
     for name, group in ((first, a), (second, b)):
         row.notes += [f"{name}: {note}" for note in missing(group, wanted)]
-    row.complete = not row.notes
+    row.complete = found.epsilon is not None and wanted <= set(a.runs) & set(b.runs)
     return row
 
 

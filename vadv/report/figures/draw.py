@@ -12,7 +12,7 @@ from vadv.report.figures.errors import confusion, error_by_label_and_length, pre
 from vadv.report.figures.labels import label_distribution
 from vadv.report.figures.logits import logit_histograms
 from vadv.report.figures.parameters import parameters_mae
-from vadv.report.figures.style import save, style
+from vadv.report.figures.style import COLUMN, save, style
 from vadv.report.predictions import Predictions, predictions
 from vadv.report.scenes import Scene
 from vadv.report.table import Table
@@ -29,12 +29,14 @@ class Figure:
         name: file name without ending.
         title: a heading.
         caption: what is seen, also for those who cannot see it.
+        wide: whether it spans both columns of a paper.
         png, svg: the files.
     """
 
     name: str
     title: str
     caption: str
+    wide: bool
     png: Path
     svg: Path
 
@@ -62,7 +64,9 @@ def draw(
         for name, title, caption, drawn in _all(found, tables, labels, split):
             progress(name)
             png, svg = save(drawn, folder, name)
-            made.append(Figure(name=name, title=title, caption=caption, png=png, svg=svg))
+            made.append(
+                Figure(name=name, title=title, caption=caption, wide=drawn.get_figwidth() > COLUMN, png=png, svg=svg)
+            )
     return made
 
 

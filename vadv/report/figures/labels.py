@@ -19,7 +19,7 @@ def label_distribution(labels: Mapping[str, Sequence[float]]) -> Any:
     Args:
         labels: dataset → labels in [-3, 3].
     """
-    drawn, axes = figure(COLUMN, 1.75 * len(labels), rows=len(labels), squeeze=False)
+    drawn, axes = figure(COLUMN, 0.3 + 1.6 * len(labels), rows=len(labels), squeeze=False)
     for axis, (name, values) in zip(axes[:, 0], labels.items(), strict=True):
         counts, _ = np.histogram(np.clip(values, -3, 3), EDGES)
         negative = EDGES[:-1] < 0
@@ -40,7 +40,6 @@ def label_distribution(labels: Mapping[str, Sequence[float]]) -> Any:
             )
         axis.set(title=f"{name} (n = {len(values):,})", ylabel="clips", xticks=range(-3, 4))
         axis.margins(x=0.01)
-    axes[0, 0].legend(loc="upper left", borderaxespad=0.2)
-    axes[0, 0].set_ylim(top=axes[0, 0].get_ylim()[1] * 1.3)
+    drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     axes[-1, 0].set_xlabel("sentiment label")
     return drawn
