@@ -103,10 +103,16 @@ def changed(settings: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     return merged
 
 
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def logged(run: Path, split: str = "train") -> dict[int, dict[str, Any]]:
     """Lines of metrics.jsonl by step."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line for line in lines if line["split"] == split and "event" not in line}
+    return {
+        line["step"]: line for line in lines(run / "metrics.jsonl") if line["split"] == split and "event" not in line
+    }
 
 
 NUMBERS = ("loss", "text_mse", "video_mse", "prompt_ce", "prompt_to_video", "video_to_text", "grad_norm", "lr")
@@ -121,6 +127,6 @@ def samples(run: Path) -> dict[tuple[int, int], list[str]]:
     """Sample ids of each (epoch, step), all ranks together, sorted; every id stands there once."""
     found: dict[tuple[int, int], list[str]] = {}
     for path in run.glob("samples-*.jsonl"):
-        for line in map(json.loads, path.read_text().splitlines()):
+        for line in lines(path):
             found.setdefault((line["epoch"], line["step"]), []).extend(line["ids"])
     return {key: sorted(ids) for key, ids in found.items()}

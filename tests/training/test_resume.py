@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import Ranks, changed, logged, numbers, samples
+from training_runs import Ranks, changed, lines, logged, numbers, samples
 
 
 def in_parts(ranks: Ranks, settings: dict[str, Any], run: Path, parts: list[tuple[int, int]]) -> None:
@@ -100,3 +102,52 @@ def test_the_recorded_configuration_repeats_the_run(ranks: Ranks, tiny: dict[str
     again = asdict(load(tmp_path / "a" / "config.yaml"))
     assert ranks.train(again, tmp_path / "b") == 0
     assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+
+
+@pytest.fixture(scope="module")
+def damaged_shards(sample_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample shards with two clips whose bytes are garbage."""
+    folder = tmp_path_factory.mktemp("damaged") / "shards"
+    shutil.copytree(sample_shards, folder)
+    tar = sorted((folder / "train").glob("*.tar"))[0]
+    with tarfile.open(tar) as archive:
+        clips = [member for member in archive if member.name.endswith(".mp4")][1:3]
+    with tar.open("r+b") as file:
+        for clip in clips:
+            file.seek(clip.offset_data)
+            file.write(bytes(clip.size))
+    return folder
+
+
+def test_resumed_equals_uninterrupted_with_bad_samples(
+    ranks: Ranks, tiny: dict[str, Any], damaged_shards: Path, tmp_path: Path
+) -> None:
+    data = {"shards": str(damaged_shards), "max_bad_fraction": 0.5}
+    settings = changed(tiny, data=data, train={"evaluate_every": 3, "epochs": 3})
+    whole(ranks, settings, tmp_path / "a", 6)
+    in_parts(ranks, settings, tmp_path / "b", [(3, 2), (6, 2)])
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+    bad = [
+        sorted((line["epoch"], line["step"], line["id"]) for line in lines(run / "bad_samples.jsonl"))
+        for run in (tmp_path / "a", tmp_path / "b")
+    ]
+    assert bad[0] == bad[1] and len({ids for _, _, ids in bad[0]}) == 2
+
+
+def test_too_many_bad_samples_stop_all_ranks_with_the_list(
+    ranks: Ranks, tiny: dict[str, Any], damaged_shards: Path, tmp_path: Path
+) -> None:
+    settings = changed(tiny, data={"shards": str(damaged_shards), "max_bad_fraction": 0.0})
+    assert ranks.train(settings, tmp_path / "run") == 3
+    assert "clips could not be read in epoch 1" in ranks.log.read_text()
+
+
+def test_resumed_equals_uninterrupted_with_combined_sets(
+    ranks: Ranks, tiny: dict[str, Any], sample_shards: Path, damaged_shards: Path, tmp_path: Path
+) -> None:
+    data = {"shards": [str(sample_shards), str(damaged_shards)], "max_bad_fraction": 0.5}
+    settings = changed(tiny, data=data, train={"evaluate_every": 3, "epochs": 3}, log={"samples": True})
+    whole(ranks, settings, tmp_path / "a", 9)
+    in_parts(ranks, settings, tmp_path / "b", [(4, 2), (9, 2)])
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+    assert samples(tmp_path / "a") == samples(tmp_path / "b")
