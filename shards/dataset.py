@@ -37,9 +37,9 @@ OPEN_SHARDS = 128
 class OpenShard:
     """An open tar and its index; closed when nobody holds it any more, also if its file is removed meanwhile."""
 
-    def __init__(self, path: Path, sha256: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], sha256: str | None = None) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.path = path
+        self.path = Path(path)
         self.index: ShardIndex = open_index(path, sha256)
 
     def __del__(self) -> None:

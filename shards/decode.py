@@ -132,7 +132,7 @@ def decode(descriptor: int, job: Job, settings: Settings, out: np.ndarray) -> Sa
             if suffix is None:
                 raise BadSample("missing", "the sample has no video")
             key = None if job.view is None else sample_key(settings.seed, job.view, sample.dataset, sample.id)
-            _decode_video(members[suffix], suffix, key, out)
+            _decode_video(members[suffix], suffix, meta.get("frames"), key, out)
             sample.video = True
     except BadSample as error:
         error.id = sample.id
@@ -140,7 +140,8 @@ def decode(descriptor: int, job: Job, settings: Settings, out: np.ndarray) -> Sa
     return sample
 
 
-def _decode_video(data: bytes, suffix: str, key: int | None, out: np.ndarray) -> None:
+def _decode_video(data: bytes, suffix: str, packed: object, key: int | None, out: np.ndarray) -> None:
+    """Show frames of a clip in `out`; `packed` is how many frames were decoded when the clip was packed."""
     import decord
 
     if not is_container(data):
@@ -150,6 +151,10 @@ def _decode_video(data: bytes, suffix: str, key: int | None, out: np.ndarray) ->
         # One thread: processes are the unit of parallelism, and a reader's own threads outlive a failed open.
         reader: Any = decord.VideoReader(io.BytesIO(data), num_threads=1)
         total, count = len(reader), len(out)
+        if isinstance(packed, int) and packed > 0:
+            # A file may claim more frames than it shows (an edit list): decord repeats the last one in their place, and
+            # past 128 of them it never returns (its issue 373).
+            total = min(total, packed)
         if total < 1:
             raise BadSample("undecodable", "the video has no frame", suffix)
         numbers = segment_centres(total, count) if key is None else segment_random(total, count, key)

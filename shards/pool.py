@@ -77,7 +77,7 @@ class DecoderPool:
     when the sample is to blame, with cause `timeout` or `crash` for what happened to its decoder.
     """
 
-    def __init__(self, settings: Settings, workers: int, timeout: float, decode: str = DECODE) -> None:
+    def __init__(self, settings: Settings, workers: int, timeout: float, decode: str = "") -> None:
         """Start; does not wait for the processes.
 
         Args:
@@ -93,7 +93,7 @@ class DecoderPool:
             raise ValueError(
                 f"data.workers: expected 0 on {sys.platform} (decoder processes need Linux), found {workers}"
             )
-        self.settings, self.workers, self.timeout, self._decode = settings, workers, timeout, decode
+        self.settings, self.workers, self.timeout, self._decode = settings, workers, timeout, decode or DECODE
         self._bytes = workers * SLOTS * slot_bytes(settings)
         self._descriptor = _shared_memory(self._bytes)
         self._memory = mmap.mmap(self._descriptor, self._bytes)
@@ -149,9 +149,8 @@ class DecoderPool:
                 left = [task for decoder in self._decoders.values() for task, _ in decoder.tasks] + list(self._waiting)
                 self._waiting.clear()
             for task in left:
-                # Running futures cannot be cancelled; whoever still waits is told.
-                if not task.future.done() and not task.future.cancel():
-                    task.future.set_exception(self._failure or RuntimeError("the decoder pool was closed"))
+                if task.running or task.future.set_running_or_notify_cancel():
+                    task.future.set_exception(self._failure or RuntimeError("the decoder pool is closed"))
 
     def _serve(self) -> None:
         """One life of the fork server: until it ends or the pool is closed."""
@@ -183,6 +182,9 @@ class DecoderPool:
                 pass
         finally:
             ours.close()
+            # It ends by itself now; only a stopped process would not.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=1)
             server.kill()
             server.wait()
             self._selector.close()

@@ -102,3 +102,8 @@ def write_manifest(folder: Path, sizes: Sequence[int], dataset: str = "toy", spl
         shards.append(Shard(file=f"{split}/{number:06d}.tar", bytes=len(data), sha256=digest, samples=size))
     manifest = Manifest(dataset=dataset, task="sentiment", splits={split: Split(shards=tuple(shards))})
     (folder / "manifest.json").write_text(manifest.to_json())
+
+
+def descriptors() -> int:
+    """Open file descriptors of this process."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
