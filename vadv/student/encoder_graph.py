@@ -17,7 +17,7 @@ import numpy as np
 
 from vadv.student.folder import SHARDED_WEIGHTS, WEIGHTS, Student
 from vadv.student.graph import Graph
-from vadv.student.int8 import linear_int8
+from vadv.student.int8 import linear_int8, table_int8
 
 FAMILIES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "camembert": "roberta"}
 """model_type of config.json to the prefix of its weights' names."""
@@ -114,17 +114,21 @@ class _Encoder:
             self.weight(prefix + "position_embeddings.weight")
             + self.weight(prefix + "token_type_embeddings.weight")[:1]
         )
-        table = g.constant("positions", positions)
+        places = g.constant("positions", positions)
         if self.family == "roberta":
             # Positions count from padding index + 1 and skip padding, also a literal <pad> in the text.
             pad = int(self.config.get("pad_token_id", 1))
             real = g.add("Cast", g.add("Not", g.add("Equal", "input_ids", g.number(pad, np.int64))), to=7)
             count = g.add("Mul", g.add("CumSum", real, g.number(1, np.int64)), real)
-            place = g.add("Gather", table, g.add("Add", count, g.number(pad, np.int64)))
+            place = g.add("Gather", places, g.add("Add", count, g.number(pad, np.int64)))
         else:
             length = g.add("Slice", g.add("Shape", "input_ids"), g.number([1], np.int64), g.number([2], np.int64))
-            place = g.add("Slice", table, g.number([0], np.int64), length, g.number([0], np.int64))
-        words = g.add("Gather", g.constant("words", self.weight(prefix + "word_embeddings.weight")), "input_ids")
+            place = g.add("Slice", places, g.number([0], np.int64), length, g.number([0], np.int64))
+        table = self.weight(prefix + "word_embeddings.weight")
+        if self.int8:
+            words = table_int8(g, "input_ids", "words", table)
+        else:
+            words = g.add("Gather", g.constant("words", table), "input_ids")
         return self.norm(g.add("Add", words, place), prefix + "LayerNorm")
 
     def norm(self, hidden: str, name: str) -> str:

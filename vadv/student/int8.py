@@ -1,4 +1,4 @@
-"""A linear layer in 8-bit integers.
+"""Linear layers and tables in 8-bit integers.
 
 One scale per output column for the weight, found once; one scale per token for the input, found as it comes. The usual
 dynamic quantisation has one scale for the whole input: a single large value then costs every other token its accuracy,
@@ -24,3 +24,11 @@ def linear_int8(g: Graph, hidden: str, name: str, weight: np.ndarray, bias: np.n
     product = g.add("MatMulInteger", rounded, g.constant(name + ".int8", whole), g.number(128, np.uint8))
     real = g.add("Mul", g.add("Cast", product, to=1), g.constant(name + ".scale", column.astype(np.float32)))
     return g.add("Add", g.add("Mul", real, scale), g.constant(name + ".bias", bias))
+
+
+def table_int8(g: Graph, ids: str, name: str, table: np.ndarray) -> str:
+    """Rows `ids` of `table` (rows, width), stored with one scale per row, as float32."""
+    row = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12) / 127
+    whole = g.constant(name + ".int8", np.rint(table / row).astype(np.int8))
+    scale = g.constant(name + ".scale", row.astype(np.float32))
+    return g.add("Mul", g.add("Cast", g.add("Gather", whole, ids), to=1), g.add("Gather", scale, ids))
