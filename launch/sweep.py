@@ -34,6 +34,8 @@ def main() -> int:
     watched = next((name for name in ("status", "cancel", "logs") if getattr(options, name) is not None), None)
     if watched:
         return look_after(watched, folder_of(getattr(options, watched), options), options)
+    if options.seeds:
+        settings["seeds"] = options.seeds
     source = options.sweep or options.retry_failed or ""
     if not isinstance(source, str) or not source:
         raise ValueError("--sweep: expected a sweep file, such as configs/sweeps/sample.yaml")
@@ -50,6 +52,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--executor", choices=("slurm", "local", "debug"), help="default: slurm where there is one, or local"
     )
     parser.add_argument("--out", metavar="FOLDER", help="folder of the sweep; default: runs/ and its name")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the sweep file's")
     parser.add_argument("--dry-run", action="store_true", help="print points, folders and the batch script; do nothing")
     parser.add_argument("--resume", action="store_true", help="go on with a sweep: submit only what is missing")
     parser.add_argument("--no-wait", action="store_true", help="with slurm: return after submission")

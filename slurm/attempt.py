@@ -16,6 +16,8 @@ IDLE_LIMIT = 20
 """Stops in a row, of whatever cause, without a newer checkpoint; then the point is given up as going nowhere."""
 WRONG_USE = 2
 """Exit code of a rank whose configuration or input is wrong: trying again would not help."""
+SAID = "stopped:"
+"""How the line begins in which a run says why it stopped by itself."""
 
 Verdict = Literal["again", "over", "leave"]
 
@@ -120,18 +122,19 @@ def _cause(code: int) -> str:
 
 
 def _error(folder: Folder, point: str, job: str, code: int) -> str:
-    """What went wrong: the traceback of the rank that failed first, or the last words in a log."""
+    """What went wrong: the traceback of the rank that failed first, or the last words in the logs."""
     notes = sorted(folder.notes(point, "error"), key=lambda path: path.stat().st_mtime_ns)
     if notes:
         return notes[0].read_text(encoding="utf-8", errors="replace")
-    said = ""
-    for rank in range(len(list(folder.logs.glob(folder.log(job, point, 0).name.replace("_0_log", "_*_log"))))):
-        said = said or _last_line(folder.log(job, point, rank).read_bytes()[-20000:].decode(errors="replace"))
-    return f"{_cause(code)}{': ' + said if said else ''}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    stopped = [line for line in lines if line.startswith("stopped:")]
-    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
-    return (stopped or own or [""])[-1][:500]
+    first = folder.log(job, point, 0).name
+    last: list[str] = []
+    for path in sorted(folder.logs.glob(first.replace("_0_log", "_*_log"))):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 20000))
+            text = file.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith(SAID)]
+        if said:
+            return f"{_cause(code)}: {said[-1].removeprefix(SAID).strip()}"
+        last += [line for line in lines if not line.startswith(("srun:", "slurmstepd"))][-1:]
+    return f"{_cause(code)}{f', after: {last[0][:300]}' if last else ''}"

@@ -53,6 +53,8 @@ def prepare(
     Raises:
         ValueError: the folder holds this sweep already and `resume` is false.
     """
+    if not folder.plan.is_file() and (folder.path / "config.yaml").is_file():
+        raise ValueError(f"{folder.path}: expected a folder for a sweep, found one of a run; give another --out")
     if folder.plan.is_file() and not (resume or retry_failed):
         found = write(folder)
         done = sum(row.state == "finished" for row in found)

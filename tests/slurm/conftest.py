@@ -104,6 +104,11 @@ class ToySweep:
     def state(self, name: str) -> str:
         return str(self.record(name)["state"])
 
+    def at_step(self, name: str, step: int) -> bool:
+        """Whether a point has logged a step."""
+        path = self.run(name) / "metrics.jsonl"
+        return path.exists() and f'"step": {step},' in path.read_text()
+
     def order(self, what: str) -> Path:
         """Put down a file that tells the toy what to do."""
         path = self.control / what

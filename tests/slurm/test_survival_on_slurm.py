@@ -40,7 +40,7 @@ def storm(slurm: Client, limited: ToySweep, tmp_path_factory: pytest.TempPathFac
     holds = [sweep.order(f"hold-{name(point)}-3") for point in ("requeued", "taken")]
     launch = slurm.start(*sweep.words, "--executor", "slurm", "--every", 0.5)
     for point in ("requeued", "taken"):
-        until(lambda point=point: at_step(sweep, name(point), 3), f"{point} at step 3")
+        until(lambda point=point: sweep.at_step(name(point), 3), f"{point} at step 3")
     slurm.slurm("scancel", sweep.record(name("taken"))["job"])
     slurm.slurm("scontrol", "requeue", sweep.record(name("requeued"))["job"])
     until(lambda: sweep.record(name("requeued"))["attempts"] == 2, "the second attempt")
@@ -48,11 +48,6 @@ def storm(slurm: Client, limited: ToySweep, tmp_path_factory: pytest.TempPathFac
         hold.unlink()
     output = slurm.finish(launch, code=1)
     yield sweep, output
-
-
-def at_step(sweep: ToySweep, point: str, step: int) -> bool:
-    path = sweep.run(point) / "metrics.jsonl"
-    return path.exists() and f'"step": {step}' in path.read_text()
 
 
 def test_a_killed_rank_goes_on_from_its_checkpoint_in_the_same_job(storm: tuple[ToySweep, str]) -> None:
@@ -125,7 +120,7 @@ def test_a_node_that_fails_costs_only_the_steps_since_the_last_checkpoint(slurm:
     sweep = ToySweep(tmp_path / "node", slurm={"sbatch": {"nodelist": "n2"}})
     hold = sweep.order("hold-base_seed-1-3")
     launch = slurm.start(*sweep.words, "--executor", "slurm", "--every", 0.5)
-    until(lambda: at_step(sweep, "base_seed-1", 3), "step 3")
+    until(lambda: sweep.at_step("base_seed-1", 3), "step 3")
     slurm.lab("kill-node n2")
     slurm.lab("start-node n2")
     slurm.slurm("scontrol", "update", "nodename=n2", "state=resume")
