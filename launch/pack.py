@@ -11,6 +11,7 @@ The same command goes on where an interrupted one stopped, and does nothing once
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -28,6 +29,7 @@ MADE = ("sample", "sample-events")
 
 def main() -> int:
     options = parse()
+    logging.basicConfig(format="pack.py: %(message)s")
     source = sources()[options.source](**{name: getattr(options, name) for name in options.source_options})
     coding = Coding(mode=options.mode, short_side=options.short_side, gop=options.gop, crf=options.crf)
     summary = pack(

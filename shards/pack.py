@@ -26,12 +26,12 @@ from typing import Any
 from shards.durable import sync_folder, write_whole, written_whole
 from shards.index import ShardIndex, index_path
 from shards.manifest import Manifest, Shard, Split, label_statistics, read_manifest
-from shards.prepare import Preparation, Prepared, check_models
+from shards.prepare import Preparation, Prepared, check_models, prepare, start_worker
 from shards.screening import screen
 from shards.sources.record import SPLITS, Raw, Rejected, Source
 from shards.summary import Summary, write_rejected
 from shards.transcode import Coding
-from shards.workers import prepared
+from shards.workers import Failure, in_workers
 
 REVISION = 1
 """Raised when a change of this package changes the bytes that packing writes."""
@@ -108,13 +108,19 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
     from filelock import FileLock, Timeout
 
     preparation = Preparation(
-        dataset=source.dataset, coding=options.coding, openface=options.openface, fer_onnx=options.fer_onnx
+        dataset=source.dataset,
+        coding=options.coding,
+        openface=options.openface,
+        fer_onnx=options.fer_onnx,
+        features=getattr(source, "features", None),
     )
     check_models(preparation)
     records, rejected = screen(source, source.task)
     if not records:
         raise ValueError(f"{source.dataset}: expected clips, found {len(rejected)} rows and none of them usable")
     settings = {**options.settings(), "input": fingerprint(source, records, rejected)}
+    if preparation.features:
+        settings |= preparation.features.settings()
     done = finished(out, settings)
     if done:
         return done
@@ -155,7 +161,7 @@ def fingerprint(source: Source, records: list[Raw], rejected: list[Rejected]) ->
     for record in records:
         size = record.video.stat().st_size if record.video and record.video.is_file() else -1
         line: list[Any] = [record.id, record.text, record.label, record.split, record.start, record.end, size]
-        line += [record.video_id, record.clip_id]
+        line += [record.video_id, record.clip_id, record.common_modalities]
         for vector in (record.audio, record.visual):
             line.append(None if vector is None else hashlib.sha256(vector.tobytes()).hexdigest())
         digest.update(json.dumps(line).encode() + b"\n")
@@ -212,7 +218,14 @@ def _pack_units(
     before = total - sum(len(unit.records) for unit in pending)
     bar = tqdm(total=total, initial=before, unit="clip", desc="packing", disable=not options.progress, mininterval=1.0)
     records = (raw for unit in pending for raw in unit.records)
-    results = prepared(records, preparation, options.workers, options.clip_timeout)
+    results = in_workers(
+        prepare,
+        records,
+        workers=options.workers,
+        timeout=options.clip_timeout,
+        start=start_worker,
+        settings=(preparation,),
+    )
     try:
         for unit in pending:
             entries[unit.file] = _pack_unit(unit, results, out, work, bar)
@@ -222,7 +235,9 @@ def _pack_units(
     return [entry for entry in entries.values() if entry is not None]
 
 
-def _pack_unit(unit: Unit, results: Iterator[Prepared | Rejected], out: Path, work: Path, bar: Any) -> dict[str, Any]:
+def _pack_unit(
+    unit: Unit, results: Iterator[Prepared | Rejected | Failure[Raw]], out: Path, work: Path, bar: Any
+) -> dict[str, Any]:
     """Write one shard, its index and its journal entry, in this order."""
     from webdataset.writer import TarWriter
 
@@ -233,6 +248,9 @@ def _pack_unit(unit: Unit, results: Iterator[Prepared | Rejected], out: Path, wo
         writer = TarWriter(file, encoder=False, user="", group="", mtime=0.0)
         for row, result in zip(range(len(unit.records)), results):
             bar.update()
+            if isinstance(result, Failure):
+                detail = f"{result.detail}: {result.task.video}"
+                result = Rejected(id=result.task.id, cause=result.cause, detail=detail)
             if isinstance(result, Rejected):
                 entry["rejected"].append(asdict(result))
                 bar.set_postfix_str(f"last rejected: {result.cause}", refresh=False)

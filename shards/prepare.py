@@ -6,7 +6,7 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,13 @@ from shards.expression import EXPRESSIONS, FACE_SIZE, FerScorer, OnnxScorer, Sco
 from shards.faces import FaceDetector, follow, package_file
 from shards.openface import OpenFaceFolder
 from shards.probe import BadClip
+from shards.sample import limit_of
 from shards.sources.record import Raw, Rejected
 from shards.transcode import Coding, Video, transcode
+from shards.workers import one_thread
+
+if TYPE_CHECKING:
+    from shards.features import Extractor, Features
 
 FACE_FRAMES = 64
 """Face frames per clip, sampled apart from the frames that training shows (section 4.1)."""
@@ -30,12 +35,14 @@ class Preparation:
         coding: how clips are stored.
         openface: folder of OpenFace's output in place of the built-in detector.
         fer_onnx: a FER+ model of the user's in place of the built-in one.
+        features: what computes audio and visual vectors for clips that bring none (retrieval).
     """
 
     dataset: str
     coding: Coding = field(default_factory=Coding)
     openface: Path | None = None
     fer_onnx: Path | None = None
+    features: Features | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,27 +73,47 @@ class Preparer:
         self.scorer: Scorer = OnnxScorer(onnx) if onnx else FerScorer()
         self.openface = OpenFaceFolder(openface) if openface else None
         self.detector = None if openface else FaceDetector()
+        self.extractor: Extractor | None = None
+        if preparation.features:
+            from shards.features import Extractor
+
+            self.extractor = Extractor(preparation.features)
 
     def __call__(self, raw: Raw) -> Prepared | Rejected:
         """The members of a sample, or why there is none."""
-        video: Video | None = None
-        coding = self.preparation.coding
         try:
-            if raw.video:
-                video = transcode(raw.video, coding, start=raw.start, end=raw.end, wanted=FACE_FRAMES)
+            prepared = self._prepare(raw)
+            for name, data in prepared.members:
+                if len(data) > limit_of(name):
+                    kind = "text" if name == "json" else name
+                    raise BadClip("too large", f"the {kind} takes {len(data)} bytes, expected at most {limit_of(name)}")
         except BadClip as error:
             return Rejected(id=raw.id, cause=error.cause, detail=error.detail)
-        members = [("json", self._json(raw, video))]
+        return prepared
+
+    def _prepare(self, raw: Raw) -> Prepared:
+        video: Video | None = None
         shown = 0
-        if video:
+        members = []
+        audio, visual = raw.audio, raw.visual
+        if raw.video:
+            video = transcode(raw.video, self.preparation.coding, start=raw.start, end=raw.end, wanted=FACE_FRAMES)
             faces = self.faces(raw, video)
             shown = int(faces.any(axis=1).sum())
+            if raw.common_modalities and not (video.sound and shown):
+                missing = "sound" if not video.sound else "face"
+                detail = f"expected sound and a face (--common-modalities), found no {missing}: {raw.video}"
+                raise BadClip(f"no {missing}", detail)
             members += [(video.extension, video.data), ("faces.npy", npy(faces))]
-        for name, vector in (("audio.npy", raw.audio), ("visual.npy", raw.visual)):
+            if self.extractor and audio is None:
+                audio = self.extractor.audio(raw.video, raw.start, raw.end)
+            if self.extractor and visual is None:
+                visual = self.extractor.visual(video.sampled, video.frames)
+        for name, vector in (("audio.npy", audio), ("visual.npy", visual)):
             if vector is not None:
                 members.append((name, npy(np.asarray(vector, np.float32))))
         return Prepared(
-            members=members,
+            members=[("json", self._json(raw, video)), *members],
             label=raw.label,
             duration=video.duration if video else 0.0,
             kept=bool(video and video.kept),
@@ -161,10 +188,8 @@ _preparer: Preparer | None = None
 
 
 def start_worker(preparation: Preparation) -> None:
-    """Initialise a worker process, which uses one thread; its networks load when the first clip comes."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
+    """Initialise a worker process; its networks load when the first clip comes."""
+    one_thread()
     global _preparation, _preparer
     _preparation, _preparer = preparation, None
 

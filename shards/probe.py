@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpeg,mpegts,mpegvideo,ogg"
+"""Only these containers are opened. Playlists (HLS, DASH, concat) name other files and addresses: what calls itself a clip
+must not make the packer read those."""
+
+MOST_MISSING = 0.1
+"""A clip more than this share of whose frames is missing or does not decode is rejected."""
 
 
 class BadClip(ValueError):
@@ -38,6 +45,7 @@ class Facts:
         width, height: stored size in pixels.
         aspect: width of a pixel over its height.
         rotation: degrees by which players turn the picture counter-clockwise.
+        sound: whether there is an audio stream.
     """
 
     frames: int
@@ -51,6 +59,17 @@ class Facts:
     height: int
     aspect: float
     rotation: int
+    sound: bool
+
+
+def open_clip(source: Path | BinaryIO) -> Any:
+    """A container that is read from this file (or these bytes) alone, whatever its name or content say."""
+    import av
+
+    # An absolute path cannot be taken for an address ("http:..." is a legal file name).
+    return av.open(
+        str(source.absolute()) if isinstance(source, Path) else source, options={"format_whitelist": DEMUXERS}
+    )
 
 
 def probe(path: Path, start: float | None = None, end: float | None = None) -> Facts:
@@ -60,10 +79,8 @@ def probe(path: Path, start: float | None = None, end: float | None = None) -> F
         BadClip: there is no video stream, no frame of it in the cut, or the first frame does not decode.
         av.error.FFmpegError: the container cannot be read.
     """
-    import av
-
     rotation, aspect = _first_frame(path)
-    with av.open(str(path)) as container:
+    with open_clip(path) as container:
         stream = video_stream(container, path)
         count = gap = longest = 0
         origin: float | None = None
@@ -79,6 +96,8 @@ def probe(path: Path, start: float | None = None, end: float | None = None) -> F
         if count == 0:
             where = "" if start is None and end is None else " inside the cut"
             raise BadClip("no frames", f"the video stream holds no frame{where}: {path}")
+        if start is None and end is None and count < (1 - MOST_MISSING) * stream.frames:
+            raise BadClip("undecodable", f"{count} of {stream.frames} frames are in the file: {path}")
         context = stream.codec_context
         return Facts(
             frames=count,
@@ -92,6 +111,7 @@ def probe(path: Path, start: float | None = None, end: float | None = None) -> F
             height=context.height,
             aspect=aspect,
             rotation=rotation,
+            sound=bool(container.streams.audio),
         )
 
 
@@ -125,7 +145,7 @@ def _first_frame(path: Path) -> tuple[int, float]:
     """Rotation and pixel aspect, which some containers say in the frames only."""
     import av
 
-    with av.open(str(path)) as container:
+    with open_clip(path) as container:
         stream = video_stream(container, path)
         packets = 0
         for packet in container.demux(stream):

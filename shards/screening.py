@@ -44,10 +44,11 @@ def fault_of(record: Raw, task: str) -> tuple[str, str] | None:
         (record.text + record.video_id + record.clip_id).encode()
     except UnicodeEncodeError as error:
         return "bad text", f"expected Unicode text, found half a surrogate pair: {error.reason}"
-    return _label_fault(record.label, task)
+    return label_fault(record.label, task)
 
 
-def _label_fault(label: float, task: str) -> tuple[str, str] | None:
+def label_fault(label: float, task: str) -> tuple[str, str] | None:
+    """Cause and detail of what is wrong with a label, or None."""
     if not math.isfinite(label):
         return "no label", f"expected a number, found {label}"
     if task == "retrieval" and (label != int(label) or label < 0):

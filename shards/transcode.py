@@ -21,14 +21,13 @@ from typing import Any, Literal
 import numpy as np
 
 from shards.audio_track import AudioTrack
-from shards.probe import BadClip, Facts, probe, video_stream, within
+from shards.probe import MOST_MISSING, BadClip, Facts, open_clip, probe, video_stream, within
+from shards.sample import is_container
 
 TICKS = 90_000
 """Time base of packed clips: a multiple of the usual frame rates, 30000/1001 included."""
 VIEW = 224
 """Short side that training shows (Table 3); the stored size is chosen so that resizing to it rounds as the source's."""
-MOST_MISSING = 0.1
-"""A clip more than this share of whose frames cannot be decoded is rejected."""
 FACE_SHORT_SIDE = 480
 """Sampled frames are shrunk to this short side: it bounds memory, and larger faces gain nothing."""
 BLACK_LUMA = 24
@@ -74,6 +73,7 @@ class Video:
         fps: mean frame rate in 1/s.
         duration: seconds.
         kept: whether `data` are the source's own bytes.
+        sound: whether the source has an audio stream.
         indices: (n,) the wanted frames' numbers, as `sample_indices` gives them.
         sampled: number of a frame -> (H, W, 3) uint8 RGB, for every number in `indices`.
     """
@@ -84,6 +84,7 @@ class Video:
     fps: float
     duration: float
     kept: bool
+    sound: bool
     indices: np.ndarray
     sampled: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -115,7 +116,7 @@ def transcode(
     try:
         facts = probe(path, start, end)
         packed = is_packed(facts, coding)
-        keep = start is None and end is None and (packed or coding.mode == "keep")
+        keep = start is None and end is None and (packed or (coding.mode == "keep" and _is_readable(path)))
         one_pass = _Pass(path, coding, facts, start, end, wanted, keep)
         video = one_pass(expected=facts.frames)
         if video.frames != facts.frames:
@@ -129,6 +130,12 @@ def transcode(
     if all(np.percentile(frame.max(axis=2), 99) < BLACK_LUMA for frame in video.sampled.values()):
         raise BadClip("black", f"nothing but black in {len(video.sampled)} frames: {path}")
     return video
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether readers of shards accept the file's container."""
+    with path.open("rb") as file:
+        return is_container(file.read(512))
 
 
 def is_packed(facts: Facts, coding: Coding) -> bool:
@@ -183,6 +190,7 @@ class _Pass:
             fps=round(fps, 4),
             duration=round(count / fps, 4),
             kept=encoder is None,
+            sound=self.facts.sound,
             indices=indices,
             sampled=sampled,
         )
@@ -191,7 +199,7 @@ class _Pass:
         """Frames inside the cut; sound goes to the encoder on the way. Packets that do not decode are passed over."""
         import av
 
-        with av.open(str(self.path)) as container:
+        with open_clip(self.path) as container:
             video = video_stream(container, self.path)
             audio = encoder.listen(container) if encoder else None
             for packet in container.demux([video] if audio is None else [video, audio]):

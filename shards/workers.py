@@ -1,19 +1,35 @@
-"""Processes that prepare clips and may be killed: a decoder that hangs or crashes costs its clip only."""
+"""Processes that work on clips and may be killed: a decoder that hangs or crashes costs its clip only."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import TimeoutError as TookTooLong
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from shards.prepare import Preparation, Prepared, prepare, start_worker
-from shards.sources.record import Raw, Rejected
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
-CLIPS_UNDER_WAY = 4
+TASKS_UNDER_WAY = 4
 """Per worker: enough to bridge a slow clip, few enough to bound memory by some hundred megabytes."""
+
+
+@dataclass(frozen=True)
+class Failure(Generic[Task]):
+    """A task without a result: its worker was killed or ended, or an error that nobody foresaw.
+
+    Attributes:
+        task: what was to be done.
+        cause: timeout, crash or failed.
+        detail: one line for a person.
+    """
+
+    task: Task
+    cause: str
+    detail: str
 
 
 def core_count() -> int:
@@ -21,16 +37,23 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def prepared(
-    records: Iterable[Raw], preparation: Preparation, workers: int | None, timeout: float
-) -> Generator[Prepared | Rejected, None, None]:
-    """Results in the order of `records`; closing the generator ends the workers.
+def in_workers(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    workers: int | None,
+    timeout: float,
+    start: Callable[..., None],
+    settings: tuple[Any, ...] = (),
+) -> Generator[Result | Failure[Task], None, None]:
+    """Results in the order of `tasks`; closing the generator ends the workers.
 
     Args:
-        records: read as results are taken, `CLIPS_UNDER_WAY` per worker ahead.
-        preparation: settings of a clip.
-        workers: processes, one thread each; default: one per core.
-        timeout: seconds after which a clip's worker is killed.
+        function: called in a worker with one task.
+        tasks: read as results are taken, `TASKS_UNDER_WAY` per worker ahead.
+        workers: processes; default: one per core.
+        timeout: seconds after which a task's worker is killed.
+        start: called once in each worker, with `settings`.
     """
     from pebble import ProcessPool
 
@@ -38,30 +61,37 @@ def prepared(
     context = multiprocessing.get_context("forkserver")
     # Imported once, so that a worker in the place of a killed one starts at once.
     context.set_forkserver_preload(["cv2", "av", "h5py", "shards.prepare"])
-    pool = ProcessPool(count, context=context, initializer=start_worker, initargs=[preparation])
-    under_way: deque[tuple[Raw, Any]] = deque()
+    pool = ProcessPool(count, context=context, initializer=start, initargs=settings)
+    under_way: deque[tuple[Task, Any]] = deque()
     try:
-        for raw in records:
-            under_way.append((raw, pool.schedule(prepare, args=[raw], timeout=timeout)))
-            if len(under_way) >= CLIPS_UNDER_WAY * count:
-                yield _result(*under_way.popleft(), timeout)
+        for task in tasks:
+            under_way.append((task, pool.schedule(function, args=[task], timeout=timeout)))
+            if len(under_way) >= TASKS_UNDER_WAY * count:
+                yield _outcome(*under_way.popleft(), timeout)
         while under_way:
-            yield _result(*under_way.popleft(), timeout)
+            yield _outcome(*under_way.popleft(), timeout)
     finally:
         pool.stop()
         pool.join()
 
 
-def _result(raw: Raw, future: Any, timeout: float) -> Prepared | Rejected:
-    """What a worker made of a clip; any end of its worker, or an error that nobody foresaw, rejects this clip only."""
+def one_thread() -> None:
+    """Let a worker use one thread only: there is one worker per core."""
+    import cv2
+    from threadpoolctl import threadpool_limits
+
+    cv2.setNumThreads(1)
+    threadpool_limits(1)
+
+
+def _outcome(task: Task, future: Any, timeout: float) -> Any:
     from pebble import ProcessExpired
 
     try:
-        result: Prepared | Rejected = future.result()
-        return result
+        return future.result()
     except TookTooLong:
-        return Rejected(id=raw.id, cause="timeout", detail=f"not done after {timeout:g} s: {raw.video}")
+        return Failure(task, "timeout", f"not done after {timeout:g} s")
     except ProcessExpired as error:
-        return Rejected(id=raw.id, cause="crash", detail=f"the worker ended with code {error.exitcode}: {raw.video}")
+        return Failure(task, "crash", f"the worker ended with code {error.exitcode}")
     except Exception as error:
-        return Rejected(id=raw.id, cause="failed", detail=f"{type(error).__name__}: {error}: {raw.video}")
+        return Failure(task, "failed", f"{type(error).__name__}: {error}")

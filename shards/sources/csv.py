@@ -60,4 +60,4 @@ def _seconds(cell: str) -> float | None:
     return to_number(cell) if cell.strip() else None
 
 
-SOURCE = Csv
+SOURCE: type = Csv

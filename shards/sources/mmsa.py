@@ -49,4 +49,4 @@ class Mmsa:
         )
 
 
-SOURCE = Mmsa
+SOURCE: type = Mmsa

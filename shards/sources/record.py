@@ -25,6 +25,7 @@ class Raw:
         video_id, clip_id: the longer recording and the part of it, where the dataset has such.
         start, end: seconds to cut out of `video`; None means its beginning, its end.
         audio, visual: (D,) float32 feature vectors that the dataset brings along, or None.
+        common_modalities: reject the clip unless it has sound and shows a face in some frame.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Raw:
     end: float | None = None
     audio: np.ndarray | None = None
     visual: np.ndarray | None = None
+    common_modalities: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

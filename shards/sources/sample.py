@@ -164,4 +164,4 @@ def write_labels(root: Path, rows: list[Sentence]) -> None:
     write_whole(root / "label.csv", buffer.getvalue().encode())
 
 
-SOURCE = Sample
+SOURCE: type = Sample
