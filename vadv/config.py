@@ -6,7 +6,9 @@ Settings of a command that do not belong to a run's identity (`--run`, `--resume
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 
@@ -37,6 +39,11 @@ class Data:
     """Folder on a local disk for remote shards and cached features; default: .cache/videoadviser in the home folder."""
     cache_bytes: int = 200 * 2**30
     """Bound on remote shards kept in `cache_dir`, in bytes."""
+
+    def cache_folder(self) -> Path:
+        """Where remote shards and cached features are kept on this machine."""
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Path(self.cache_dir) if self.cache_dir else home / "videoadviser"
 
     def folders(self) -> list[str]:
         """The shard folders as a list, whichever way they were written."""
@@ -89,7 +96,11 @@ class Teacher:
     cache_features: bool = False
     """Keep the output of frozen CLIP on disk, so that epochs after the first need neither decoding nor CLIP."""
     cache_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number format of the feature cache; float32 gives the losses of an uncached run bit for bit."""
+    """Number format of the feature cache; float32 keeps the run's own format, and on a CPU the losses of an uncached
+    run bit for bit."""
+    cache_bytes: int = 200 * 2**30
+    """Bound on the features kept in `data.cache_dir`, in bytes. Clips beyond it are encoded in each epoch. A clip of the
+    paper's ViT-L/14 takes 8.4 MB in float32, half of that in bfloat16."""
     compile: bool = False
     """torch.compile the frozen visual tower: slow first step, faster later ones on a GPU."""
 
@@ -264,6 +275,15 @@ class Config:
     log: Log = field(default_factory=Log)
     deepspeed: str = "configs/deepspeed/zero1.json"
     """Path of a DeepSpeed JSON; batch sizes, clipping and the optimizer come from `train`."""
+
+    def __post_init__(self) -> None:
+        cached = self.teacher is not None and self.teacher.cache_features
+        _require(
+            not cached or self.data.views >= 1,
+            "data.views",
+            self.data.views,
+            "a number of views, 1 or more, with teacher.cache_features: frames drawn afresh are never met again",
+        )
 
 
 def _require(ok: bool, key: str, found: object, expected: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from shards.dataset import ClipSet
 from shards.stream import ClipStream
 from vadv.config import Config
+from vadv.features.cache import FeatureCache
 from vadv.tasks import Task
 from vadv.training import folder
 from vadv.training.distributed import World
@@ -34,6 +35,8 @@ class Judge:
         should_stop: asked before each batch of an evaluation, the same answer on every rank.
         limit: clips that an evaluation is cut to (debug mode).
         open: closes the streams at the end; they stay open, since starting decoders takes seconds.
+        parameters: numbers of them, for the result.
+        cache: of frozen features, if there is one.
     """
 
     engine: Any
@@ -47,13 +50,15 @@ class Judge:
     should_stop: Callable[[], bool]
     limit: int | None
     open: contextlib.ExitStack
+    parameters: dict[str, int]
+    cache: FeatureCache | None = None
     streams: dict[str, ClipStream] = field(default_factory=dict)
 
     def evaluate(self, split: str) -> Evaluation:
         """Every clip of a split once; raises `Interrupted` when a signal comes."""
         if split not in self.streams:
             self.clips.setdefault(split, ClipSet(self.config.data.folders(), split))
-            stream = open_stream(self.clips[split], self.task, self.config, self.world)
+            stream = open_stream(self.clips[split], self.task, self.config, self.world, self.cache)
             self.streams[split] = self.open.enter_context(stream)
         found = evaluate(self.engine, self.task, self.streams[split], self.world, self.should_stop, self.limit)
         self.log.faults(self.state.step, self.state.epoch, split, found.faults)
@@ -80,7 +85,7 @@ class Judge:
             for split, evaluation in found.items():
                 write_predictions(self.run / "predictions" / f"{split}.csv", evaluation, self.clips[split])
                 self.log.scalars(self.state.step, self.state.epoch, f"best_{split}", evaluation.metrics)
-            write_result(self.run, self.config, self.state, self.task, found, self.clips)
+            write_result(self.run, self.config, self.state, self.task, found, self.clips, self.parameters)
         self.world.barrier()
 
     def _keep(self, found: Evaluation) -> None:

@@ -14,6 +14,7 @@ import torch
 from shards.clip import Fault
 from shards.dataset import ClipSet, ClipStream
 from vadv.config import Config
+from vadv.features.cache import FeatureCache, SplitFeatures
 from vadv.tasks import Task
 from vadv.training.distributed import World
 
@@ -40,7 +41,9 @@ class Interrupted(Exception):
     """A signal asked to stop in the middle of an evaluation."""
 
 
-def open_stream(clips: ClipSet, task: Task, config: Config, world: World) -> ClipStream:
+def open_stream(
+    clips: ClipSet, task: Task, config: Config, world: World, cache: FeatureCache | None = None
+) -> ClipStream:
     """The clips of a split in their order, with frames from the middle of each segment; this rank's share."""
     return ClipStream(
         clips,
@@ -57,6 +60,7 @@ def open_stream(clips: ClipSet, task: Task, config: Config, world: World) -> Cli
         decode_timeout=config.data.decode_timeout,
         video=task.video,
         faces=task.faces,
+        features=cache.of(clips) if cache is not None else None,
     )
 
 
@@ -91,6 +95,8 @@ def evaluate(
                 break
             for micro_batch in step.micro_batches:
                 batch = task.collate(micro_batch, epoch=0).to(world.device)
+                if isinstance(stream.features, SplitFeatures):
+                    batch = stream.features.fill(batch, micro_batch)
                 outputs = task.columns(model(batch)["logits"])
                 names = list(outputs)
                 columns = [batch.index, batch.label, *outputs.values()]

@@ -27,6 +27,7 @@ FREE = (
     "data.max_bad_fraction",
     "data.cache_dir",
     "data.cache_bytes",
+    "teacher.cache_bytes",
     "train.max_steps",
     "train.micro_batch_size",
     "train.checkpoint_every",

@@ -25,12 +25,14 @@ def write_result(
     task: Task,
     found: Mapping[str, Evaluation],
     clips: Mapping[str, ClipSet],
+    parameters: Mapping[str, int],
 ) -> None:
     """Write the result of a finished run, whole or not at all.
 
     Args:
         found: evaluation of the best student (and its teacher) per split.
         clips: the splits that were opened.
+        parameters: `count_parameters` of the whole model.
     """
     steps = max(1, state.step)
     write_json(
@@ -48,7 +50,7 @@ def write_result(
                 "steps": state.step,
                 "epochs": state.epoch,
                 "skipped_steps": state.skipped,
-                "parameters": parameters(task.module),
+                "parameters": parameters,
                 "wall_seconds": state.seconds,
                 "samples_per_second": steps * config.train.batch_size / state.seconds,
                 "config": asdict(config),
@@ -62,18 +64,14 @@ def variant(config: Config) -> str:
     return config.objective.variant if config.teacher is not None else "student alone"
 
 
-def parameters(module: nn.Module) -> dict[str, int]:
-    """Number of parameters of student and teacher, and of all that are trained."""
-
-    def size(parameter: nn.Parameter) -> int:
-        return int(getattr(parameter, "ds_numel", parameter.numel()))  # ZeRO-3 leaves a part of it here
-
+def count_parameters(module: nn.Module) -> dict[str, int]:
+    """Number of parameters of student and teacher, and of all that are trained; before DeepSpeed has it."""
     counted = {
-        part: sum(size(p) for p in getattr(module, part).parameters())
+        part: sum(p.numel() for p in getattr(module, part).parameters())
         for part in ("student", "teacher")
         if getattr(module, part, None) is not None
     }
-    return {**counted, "trainable": sum(size(p) for p in module.parameters() if p.requires_grad)}
+    return {**counted, "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad)}
 
 
 def _finite(value: Any) -> Any:

@@ -16,13 +16,15 @@ from shards.dataset import ClipSet
 from shards.stream import ClipStream, Step
 from vadv import tasks
 from vadv.config import Config
+from vadv.features.cache import SplitFeatures, open_cache
 from vadv.training import checkpoints, folder
 from vadv.training.best import Judge
 from vadv.training.distributed import World, is_lost_peer, join
-from vadv.training.engine import build_engine, deepspeed_settings, zero_stage
+from vadv.training.engine import build_engine, deepspeed_settings, precision, zero_stage
 from vadv.training.errors import Stopped
 from vadv.training.evaluation import Interrupted
 from vadv.training.logging import Progress, RunLog
+from vadv.training.result import count_parameters
 from vadv.training.resume import find_checkpoint, finished_steps
 from vadv.training.saving import Saver, load
 from vadv.training.signals import StopSignals
@@ -79,6 +81,8 @@ class Run:
 
         self.task = tasks.build(config, clips)
         elastic = checkpoint is not None and checkpoint.world_size != world.size and checkpoint.zero_stage > 0
+        parameters = count_parameters(self.task.module)
+        self.cache = open_cache(self.task.module, config, getattr(torch, precision(settings)), world.device)
         self.engine = build_engine(self.task.module, config, world, universal=elastic)
         if checkpoint is not None:
             load(self.engine, checkpoint, world, universal=elastic)
@@ -89,6 +93,8 @@ class Run:
         )
         self.saver.saved_step = checkpoint.step if checkpoint is not None else None
         with contextlib.ExitStack() as opened, torch.autograd.set_detect_anomaly(self.debug):
+            if self.cache is not None:
+                opened.callback(self.cache.close)
             self.log = RunLog(self.run, world.rank, config.log.samples, self.state.step)
             opened.callback(self.log.close)
             self.began = time.monotonic() - self.state.seconds
@@ -103,6 +109,7 @@ class Run:
                 run=self.run,
                 clips=clips,
                 schedule_steps=config.train.epochs * per_epoch,
+                features=self._features(),
             )
             self.judge = Judge(
                 engine=self.engine,
@@ -116,6 +123,8 @@ class Run:
                 should_stop=self._should_stop,
                 limit=DEBUG_CLIPS if self.debug else None,
                 open=opened,
+                parameters=parameters,
+                cache=self.cache,
             )
             return self._loop()
 
@@ -157,6 +166,10 @@ class Run:
                     self._save()
         return self._finish()
 
+    def _features(self) -> SplitFeatures | None:
+        """Features of the training clips, when they are cached."""
+        return self.cache.of(self.clips["train"], self.config.seed, self.config.data.views) if self.cache else None
+
     def _stream(self) -> ClipStream:
         config, data = self.config, self.config.data
         return ClipStream(
@@ -176,6 +189,7 @@ class Run:
             decode_timeout=data.decode_timeout,
             video=self.task.video,
             faces=self.task.faces,
+            features=self.stepper.features,
         )
 
     def _steps(self, stream: ClipStream) -> Iterator[tuple[Step, Tally]]:

@@ -14,6 +14,7 @@ import torch
 from shards.clip import Clip
 from shards.stream import Step
 from vadv.config import Config
+from vadv.features.cache import SplitFeatures
 from vadv.tasks import Task
 from vadv.training import folder
 from vadv.training.distributed import World
@@ -57,6 +58,7 @@ class Stepper:
 
     Attributes:
         schedule_steps: optimizer steps that the learning-rate schedule spans.
+        features: of the training clips, when they are cached.
         clips: training clips of an epoch.
         recent: the last logged losses.
     """
@@ -71,6 +73,7 @@ class Stepper:
     run: Path
     clips: int
     schedule_steps: int
+    features: SplitFeatures | None = None
     recent: list[float] = field(default_factory=list)
 
     def take(self, step: Step, tally: Tally) -> None:
@@ -87,6 +90,8 @@ class Stepper:
         skipped = engine.skipped_steps
         for micro_batch in step.micro_batches:
             batch = self.task.collate(micro_batch, state.epoch).to(self.world.device)
+            if self.features is not None:
+                batch = self.features.fill(batch, micro_batch, state.epoch)
             output = engine(batch)
             with self.watch.phase(WAITING):
                 engine.backward(output["loss"] * scale)

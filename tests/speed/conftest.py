@@ -1,0 +1,32 @@
+"""Fixtures of speed tests: processes that train, and settings of a small run whose frozen features can be cached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_runs import Ranks
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Two processes for training runs."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    made = Ranks(tmp_path_factory.mktemp("ranks"), 2)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(sample_shards: Path) -> dict[str, Any]:
+    """Settings of a whole small run: tiny random CLIP and RoBERTa on small frames of the packed sample clips."""
+    return {
+        "data": {"shards": str(sample_shards), "workers": 1, "frames": 4, "frame_size": 64, "views": 1},
+        "teacher": {"clip": "configs/clip/tiny.json", "weights": "random"},
+        "student": {"model": "tiny-roberta", "weights": "random"},
+        "train": {"epochs": 2, "batch_size": 12, "lr": 1e-3, "warmup_steps": 2},
+        "log": {"every": 1},
+    }
