@@ -178,7 +178,10 @@ def test_non_finite_numbers_stop_all_ranks_before_the_update(
 
 
 def test_bad_steps_are_skipped_and_logged_when_allowed(launch: Callable[..., Launched], tiny: dict[str, Any]) -> None:
-    run = launch(changed(tiny, train={"epochs": 20, "lr": 1e18, "warmup_steps": 1, "skip_bad_steps": 3}), "skip")
+    run = launch(
+        changed(tiny, train={"epochs": 20, "lr": 1e18, "warmup_steps": 1, "skip_bad_steps": 3, "evaluate_every": 20}),
+        "skip",
+    )
     assert run.codes() == [STOPPED, STOPPED]
     events = [json.loads(line) for line in (run.run / "metrics.jsonl").read_text().splitlines()]
     assert sum(event.get("event") == "skipped step" for event in events) == 4

@@ -17,6 +17,7 @@ from vadv.config import Config
 from vadv.features.cache import FeatureCache, SplitFeatures
 from vadv.tasks import Task
 from vadv.training.distributed import World
+from vadv.training.errors import Stopped
 
 MICRO_BATCH = 16
 """Clips per rank and forward pass; there is no gradient to hold, so more than in training."""
@@ -82,6 +83,7 @@ def evaluate(
 
     Raises:
         Interrupted: `should_stop` said so.
+        Stopped: a prediction is not a finite number.
     """
     names: list[str] = []
     rows: list[np.ndarray] = []
@@ -106,6 +108,8 @@ def evaluate(
     model.train()
     merged = world.rows(np.concatenate(rows))
     merged = merged[np.argsort(merged[:, 0], kind="stable")]
+    if not np.isfinite(merged).all():
+        raise Stopped("the model's predictions are not finite: its weights have diverged; lower train.lr")
     found = {name: merged[:, i] for i, name in enumerate(["index", "label", *names])}
     return Evaluation(found, task.metrics(found) if len(merged) else {}, faults)
 
