@@ -126,7 +126,8 @@ def run_rank(folder: Folder, point: str, number: str, entry: str) -> int:
         text = traceback.format_exc()
         write_text(folder.note(point, f"error-{number}"), text)
         print(text, file=sys.stderr, flush=True)
-        return WRONG_USE if isinstance(error, ValueError) else 1
+        # A port that another process took meanwhile is the one mistake that does not come back by itself.
+        return WRONG_USE if isinstance(error, ValueError) and "MASTER_PORT" not in str(error) else 1
     return 0 if code == SAVED else code
 
 

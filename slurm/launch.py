@@ -89,13 +89,14 @@ def reconcile(folder: Folder, names: list[str], retries: int) -> list[str]:
     for path in open_submissions:
         _recover(folder, path, records)
     for name, record in records.items():
-        if record.over:
+        taken = bool(record.job) and record.state != "waiting"
+        if record.over or (taken and is_alive(folder, name, record.job, jobs)):
             continue
         if result(folder.run(name)) is not None:
             with changing(folder, name) as record:
                 if not record.over:
                     record.state = "finished"
-        elif record.job and record.state != "waiting" and not is_alive(folder, name, record.job, jobs):
+        elif taken:
             _lost(folder, name, record.job, retries)
     return [name for name in names if read_record(folder, name).state == "waiting"]
 
