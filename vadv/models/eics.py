@@ -87,6 +87,13 @@ class ModalityStudent(nn.Module):
         self.register_buffer("std", torch.ones(width))
         self.head = TwoSpaces(width, hidden, classes)
 
+    def standardise(self, features: Tensor) -> None:
+        """Take mean and deviation of (n, D) training features; a constant feature is left out."""
+        with torch.no_grad():
+            deviation = features.double().std(dim=0, correction=0)
+            self.mean.copy_(features.double().mean(dim=0))
+            self.std.copy_(torch.where(deviation > 1e-6, deviation, torch.inf))
+
     @property
     def width(self) -> int:
         """D, width of the features."""

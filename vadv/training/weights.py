@@ -28,14 +28,28 @@ def gathered(parameters: Iterable[nn.Parameter], modifier_rank: int | None = Non
 
 
 def save_trained(engine: Any, path: Path, world: World) -> None:
-    """Write what training changes (trainable parameters) as safetensors; called by every rank."""
+    """Write what comes from training as safetensors; called by every rank.
+
+    That is trainable parameters, and buffers of real numbers that are part of the state: statistics of training data.
+    """
     trained = {name: p for name, p in engine.module.named_parameters() if p.requires_grad}
     with gathered(trained.values()):
         if world.first:
             scratch = path.with_name(f".{path.name}.tmp")
-            save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, scratch)
+            kept = {**trained, **fitted_buffers(engine.module)}
+            save_file({name: p.detach().cpu().contiguous() for name, p in kept.items()}, scratch)
             scratch.replace(path)
     world.barrier()
+
+
+def fitted_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers of real numbers that a module's state holds, by name."""
+    return {
+        f"{name}.{key}" if name else key: buffer
+        for name, part in module.named_modules()
+        for key, buffer in part.named_buffers(recurse=False)
+        if key not in part._non_persistent_buffers_set and buffer.is_floating_point()
+    }
 
 
 def load_trained(engine: Any, path: Path, world: World) -> None:

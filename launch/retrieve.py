@@ -1,0 +1,122 @@
+"""Ask trained audio and visual students which clips belong to a sound or to a picture.
+
+    python launch/retrieve.py index --student runs/vegas --shards data/vegas-shards --out data/vegas-index
+    python launch/retrieve.py index --student runs/vegas --h5 vegas_feature.h5 --out data/vegas-index
+    python launch/retrieve.py query --index data/vegas-index test-000017                    which clips sound like this clip
+    python launch/retrieve.py query --index data/vegas-index test-000017 --ask audio        which clips look like its sound
+    python launch/retrieve.py query --index data/vegas-index --video clip.mp4 --ask audio   the same for a file's sound
+    python launch/retrieve.py export --student runs/vegas --out onnx                        audio.onnx and visual.onnx
+
+`query` prints one JSON line per question: query, asked, ranked, and results with id, class and similarity.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from _command import FINE, run
+
+OTHER = {"audio": "visual", "visual": "audio"}
+
+
+def main() -> int:
+    """Parse, do one of the three, print."""
+    options = parse()
+    if options.command == "index":
+        return index(options)
+    if options.command == "export":
+        return export(options)
+    return query(options)
+
+
+def index(options: argparse.Namespace) -> int:
+    """Vectors of all clips into a folder."""
+    from vadv.retrieval.folder import open_students
+    from vadv.retrieval.index import index_features, index_shards, save_index
+
+    students = open_students(options.student)
+    if options.h5:
+        made = index_features(students, options.h5, options.split)
+    else:
+        made = index_shards(students, options.shards, options.split)
+    save_index(made, options.out)
+    print(json.dumps({"index": str(options.out), "clips": len(made)}))
+    return FINE
+
+
+def query(options: argparse.Namespace) -> int:
+    """Answers to questions."""
+    from vadv.retrieval.index import answers, open_index
+
+    found = open_index(options.index)
+    ranked = options.rank or OTHER[options.ask]
+    if options.video or options.vector:
+        from vadv.retrieval.outside import vector_of
+
+        vector = vector_of(found, options.student, options.ask, video=options.video, file=options.vector)
+        name = str(options.video or options.vector)
+        results = found.nearest(vector, ranked, options.count)
+        print(
+            json.dumps({"query": name, "asked": options.ask, "ranked": ranked, "results": results}, ensure_ascii=False)
+        )
+    identities = options.ids
+    if identities == ["-"]:
+        identities = [line.strip() for line in sys.stdin if line.strip()]
+    for answer in answers(found, identities, options.ask, ranked, options.count):
+        print(json.dumps(answer, ensure_ascii=False))
+    return FINE
+
+
+def export(options: argparse.Namespace) -> int:
+    """ONNX files of both students."""
+    from vadv.retrieval.folder import open_students
+    from vadv.retrieval.onnx import export_onnx
+
+    for path in export_onnx(open_students(options.student), options.out):
+        print(path)
+    return FINE
+
+
+def parse() -> argparse.Namespace:
+    """Three commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    make = commands.add_parser("index", help="index a folder of shards or a feature file")
+    make.add_argument("--student", required=True, type=Path, help="students' folder, or its run folder")
+    source = make.add_mutually_exclusive_group(required=True)
+    source.add_argument("--shards", nargs="+", metavar="SHARDS", help="shard folders")
+    source.add_argument("--h5", type=Path, help="feature file in vegas_feature.h5's form")
+    make.add_argument("--split", nargs="+", default=["test"], choices=("train", "valid", "test"), help="default: test")
+    make.add_argument("--out", required=True, type=Path, help="folder of the index")
+
+    ask = commands.add_parser("query", help="ask an index")
+    ask.add_argument("--index", required=True, type=Path, help="folder of the index")
+    ask.add_argument("ids", nargs="*", metavar="ID", help="indexed clips that ask; - reads ids from standard input")
+    ask.add_argument(
+        "--ask", default="visual", choices=tuple(OTHER), help="side of the clip that asks; default: visual"
+    )
+    ask.add_argument("--rank", choices=tuple(OTHER), help="side of the clips that is ranked; default: the other one")
+    ask.add_argument("--count", type=int, default=10, help="results per question; default: 10")
+    ask.add_argument("--video", type=Path, help="a video or sound file outside of the index asks")
+    ask.add_argument("--vector", type=Path, help="a feature vector (.npy) outside of the index asks")
+    ask.add_argument("--student", type=Path, help="with --video, --vector; default: the students that made the index")
+
+    write = commands.add_parser("export", help="write both students as ONNX")
+    write.add_argument("--student", required=True, type=Path, help="students' folder, or its run folder")
+    write.add_argument("--out", required=True, type=Path, help="folder for audio.onnx and visual.onnx")
+
+    options = parser.parse_args()
+    if options.command == "query":
+        if not options.ids and not options.video and not options.vector:
+            ask.error("expected ids of clips, --video or --vector, found nothing that asks")
+        if options.count < 1:
+            ask.error(f"--count: expected at least 1, found {options.count}")
+    return options
+
+
+if __name__ == "__main__":
+    run(main)
