@@ -21,6 +21,7 @@ from shards.clip import Clip, Fault
 from shards.decode import read_members
 from shards.index import ShardIndex, open_index
 from shards.manifest import BadManifest, Manifest, read_manifest
+from shards.remote import is_remote, local_path
 from shards.sample import BadSample, parse_meta
 from shards.stream import ClipStream, Step
 from shards.tar import Member
@@ -32,6 +33,8 @@ __all__ = ["Clip", "ClipSet", "ClipStream", "Fault", "OpenShard", "Step"]
 
 OPEN_SHARDS = 128
 """Shards kept open per process: those of several shuffle windows."""
+OPEN_REMOTE = 24
+"""The same for shards in the cache, whose disk space is freed only when nobody has them open any more."""
 
 
 class OpenShard:
@@ -82,7 +85,8 @@ class ClipSet:
         Raises:
             ValueError: no manifest, a damaged one, no such split, or folders of different tasks.
         """
-        self.folders = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
+        listed = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
+        self.folders = [local_path(os.fspath(folder)) for folder in listed]
         if not self.folders:
             raise ValueError("data.shards: expected at least one folder of shards, found none")
         self.split, self.cache = split, cache
@@ -159,14 +163,12 @@ class ClipSet:
     def where(self, shard: int) -> str:
         """Path of a shard for people."""
         number, entry = self._entries[shard]
-        return entry.file if len(self.folders) == 1 else f"{os.fspath(self.folders[number])}/{entry.file}"
+        return entry.file if len(self.folders) == 1 else f"{self.folders[number]}/{entry.file}"
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Have remote shards fetched in the background, the first first."""
         if self.cache is not None:
-            self.cache.prefetch(
-                [(os.fspath(self.folders[n]), entry) for n, entry in (self._entries[s] for s in shards)]
-            )
+            self.cache.prefetch([(self.folders[n], entry) for n, entry in (self._entries[s] for s in shards)])
 
     def _opened(self, shard: int) -> OpenShard:
         with self._lock:
@@ -174,18 +176,18 @@ class ClipSet:
                 self._open.move_to_end(shard)
                 return self._open[shard]
         number, entry = self._entries[shard]
-        folder = os.fspath(self.folders[number])
-        path = self.cache.fetch(folder, entry) if self.cache and "://" in folder else Path(folder) / entry.file
+        folder = self.folders[number]
+        path = self.cache.fetch(folder, entry) if self.cache and is_remote(folder) else Path(folder) / entry.file
         opened = OpenShard(path, entry.sha256)
         with self._lock:
             self._open[shard] = opened
-            while len(self._open) > OPEN_SHARDS:
+            while len(self._open) > (OPEN_REMOTE if self.cache else OPEN_SHARDS):
                 self._open.popitem(last=False)
         return opened
 
-    def _manifest(self, folder: str | os.PathLike[str]) -> Manifest:
-        if "://" not in os.fspath(folder):
+    def _manifest(self, folder: str) -> Manifest:
+        if not is_remote(folder):
             return read_manifest(folder)
         if self.cache is None:
-            raise BadManifest(f"{os.fspath(folder)}: expected a cache for remote shards; set data.cache_dir")
-        return self.cache.manifest(os.fspath(folder))
+            raise BadManifest(f"{folder}: expected a cache for remote shards; set data.cache_dir")
+        return self.cache.manifest(folder)

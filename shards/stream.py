@@ -241,8 +241,8 @@ class _Feeder:
             slot = self._slots.get()
             if isinstance(slot, _Slot) and slot.future is not None:
                 slot.future.cancel()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        # It may be waiting for a remote shard; once stopped it does no harm, and the process may end before it does.
+        self._thread.join(timeout=5)
 
     def _run(self) -> None:
         try:
@@ -257,8 +257,14 @@ class _Feeder:
     def _samples(self) -> Iterator[_Slot]:
         stream = self.stream
         total, batch = len(stream.clips), stream.batch_size
+        fetching: list[int] = []
         for first in range(self.start, total, batch):
             planned = min(batch, total - first)
+            if stream.clips.cache is not None:
+                window = stream.order.shards_from(self.epoch, first, 2 * stream.order.window).tolist()
+                if window != fetching:
+                    fetching = window
+                    stream.clips.prefetch(window)
             shards, rows = stream.order.slice(self.epoch, first, first + planned)
             for position in stream.slots(first, planned):
                 self._ahead.acquire()

@@ -12,7 +12,6 @@ from typing import Any
 
 import av
 import numpy as np
-from webdataset.writer import TarWriter
 
 from shards.manifest import Manifest, Shard, Split
 
@@ -68,6 +67,8 @@ def with_video(number: int) -> Members:
 
 def write_tar(path: Path, first: int, samples: Sequence[Members], mtime: float = 0) -> None:
     """A tar of samples with keys from `first` on."""
+    from webdataset.writer import TarWriter  # imports torch
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         writer = TarWriter(file, encoder=False, user="", group="", mtime=mtime)
