@@ -113,6 +113,7 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
         openface=options.openface,
         fer_onnx=options.fer_onnx,
         features=getattr(source, "features", None),
+        find_faces=getattr(source, "find_faces", True),
     )
     check_models(preparation)
     records, rejected = screen(source, source.task)
@@ -121,6 +122,8 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
     settings = {**options.settings(), "input": fingerprint(source, records, rejected)}
     if preparation.features:
         settings |= preparation.features.settings()
+    if not preparation.find_faces:
+        settings["faces"] = "none"
     done = finished(out, settings)
     if done:
         return done

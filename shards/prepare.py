@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FACE_FRAMES = 64
 """Face frames per clip, sampled apart from the frames that training shows (section 4.1)."""
+FEATURE_FRAMES = 8
+"""Frames per clip where no faces are looked for: enough for a visual vector, and to tell a black clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class Preparation:
         openface: folder of OpenFace's output in place of the built-in detector.
         fer_onnx: a FER+ model of the user's in place of the built-in one.
         features: what computes audio and visual vectors for clips that bring none (retrieval).
+        find_faces: look for faces; without, all rows of KEY.faces.npy are those of frames that show none.
     """
 
     dataset: str
@@ -43,6 +46,7 @@ class Preparation:
     openface: Path | None = None
     fer_onnx: Path | None = None
     features: Features | None = None
+    find_faces: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +73,13 @@ class Preparer:
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation = preparation
-        onnx, openface = preparation.fer_onnx, preparation.openface
-        self.scorer: Scorer = OnnxScorer(onnx) if onnx else FerScorer()
-        self.openface = OpenFaceFolder(openface) if openface else None
-        self.detector = None if openface else FaceDetector()
+        self.openface: OpenFaceFolder | None = None
+        self.detector: FaceDetector | None = None
+        if preparation.find_faces:
+            onnx, openface = preparation.fer_onnx, preparation.openface
+            self.scorer: Scorer = OnnxScorer(onnx) if onnx else FerScorer()
+            self.openface = OpenFaceFolder(openface) if openface else None
+            self.detector = None if openface else FaceDetector()
         self.extractor: Extractor | None = None
         if preparation.features:
             from shards.features import Extractor
@@ -97,7 +104,8 @@ class Preparer:
         members = []
         audio, visual = raw.audio, raw.visual
         if raw.video:
-            video = transcode(raw.video, self.preparation.coding, start=raw.start, end=raw.end, wanted=FACE_FRAMES)
+            wanted = FACE_FRAMES if self.preparation.find_faces else FEATURE_FRAMES
+            video = transcode(raw.video, self.preparation.coding, start=raw.start, end=raw.end, wanted=wanted)
             faces = self.faces(raw, video)
             shown = int(faces.any(axis=1).sum())
             if raw.common_modalities and not (video.sound and shown):
@@ -122,6 +130,8 @@ class Preparer:
 
     def faces(self, raw: Raw, video: Video) -> np.ndarray:
         """(64, 8) float32 scores of the clip's main face; a row of zeros where none was found (eq. 1)."""
+        if not self.preparation.find_faces:
+            return np.zeros((FACE_FRAMES, len(EXPRESSIONS)), np.float32)
         numbers = sorted(video.sampled)
         faces = self._openface_crops(raw, video) if self.openface else self._detected_crops(numbers, video)
         scores = np.zeros((len(numbers), len(EXPRESSIONS)), np.float32)
@@ -172,6 +182,8 @@ def check_models(preparation: Preparation) -> None:
     Raises:
         FileNotFoundError, ValueError: with the file and what to do.
     """
+    if not preparation.find_faces:
+        return
     if preparation.openface:
         OpenFaceFolder(preparation.openface)
     else:

@@ -39,6 +39,7 @@ class SampleEvents:
     clip_weights: str = field(default="random", metadata={"help": "its weights (default: random, always the same)"})
 
     dataset: str = field(default="sample-events", init=False)
+    find_faces: bool = field(default=False, init=False)
     task: Literal["sentiment", "retrieval"] = field(default="retrieval", init=False)
 
     def __post_init__(self) -> None:

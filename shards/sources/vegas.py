@@ -44,6 +44,7 @@ class Vegas:
     clip_weights: str = field(default="openai", metadata={"help": "its weights: an open_clip tag, a file, or random"})
     audio_width: int = field(default=128, metadata={"help": "width of the audio vectors in --h5 (default: 128)"})
     visual_width: int = field(default=1024, metadata={"help": "width of the visual vectors in --h5 (default: 1024)"})
+    find_faces: bool = field(default=False, metadata={"help": "look for faces too, for a teacher with teacher.face"})
     valid_share: float = field(default=0.1, metadata={"help": "share of training clips for validation (default: 0.1)"})
     name: str = field(default="vegas", metadata={"help": "name of the dataset (default: vegas)"})
 

@@ -48,6 +48,11 @@ class Retrieval:
                     f"teacher: expected clips with video, found features only in {', '.join(config.data.folders())}; "
                     "a teacher has nothing to watch there: set teacher to null for the students alone"
                 )
+            if config.teacher.face and any(manifest.packing.get("faces") == "none" for manifest in train.manifests):
+                raise ValueError(
+                    f"teacher.face: expected face features, found {', '.join(config.data.folders())} packed without; "
+                    "set teacher.face to false, or pack with --find-faces"
+                )
             teacher = build_teacher(
                 config.teacher,
                 config.seed,
