@@ -41,27 +41,34 @@ def _serve(pipe: Connection, log: str) -> None:
 
 
 class Ranks:
-    """Up to `most` processes that train together."""
+    """Processes that train together, one group for each number of ranks.
 
-    def __init__(self, folder: Path, most: int) -> None:
+    Groups are not mixed: ZeRO-3 numbers modules by a counter of the process, which must agree between ranks.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self.log = folder / "ranks.log"
-        context = multiprocessing.get_context("spawn")
-        self._pipes: list[Connection] = []
-        self._processes = []
-        for _ in range(most):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, str(self.log)), daemon=False)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
+        self._groups: dict[int, list[tuple[Connection, Any]]] = {}
+
+    def _group(self, world: int) -> list[Connection]:
+        if world not in self._groups:
+            context = multiprocessing.get_context("spawn")
+            self._groups[world] = []
+            for _ in range(world):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, str(self.log)), daemon=False)
+                process.start()
+                theirs.close()
+                self._groups[world].append((ours, process))
+        return [pipe for pipe, _ in self._groups[world]]
 
     def train(self, settings: Mapping[str, Any], run: Path, world: int = 2, **options: Any) -> Any:
         """Train on `world` ranks; the exit code, or the text of the error, the same on all ranks."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        for rank in range(world):
+        pipes = self._group(world)
+        for rank, pipe in enumerate(pipes):
             environment = {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
@@ -69,17 +76,20 @@ class Ranks:
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
             }
-            self._pipes[rank].send((environment, dict(settings), str(run), options))
+            pipe.send((environment, dict(settings), str(run), options))
         answers: dict[int, Any] = {}
         seconds = 300
         while len(answers) < world:
-            waiting = {self._pipes[rank]: rank for rank in range(world) if rank not in answers}
+            waiting = {pipe: rank for rank, pipe in enumerate(pipes) if rank not in answers}
             ready = wait(list(waiting), seconds)
             if not ready:
                 pytest.fail(f"answers: {answers}; log:\n{self.log.read_text()[-3000:]}")
             for pipe in ready:
                 assert isinstance(pipe, Connection)
-                answers[waiting[pipe]] = pipe.recv()
+                try:
+                    answers[waiting[pipe]] = pipe.recv()
+                except EOFError:
+                    pytest.fail(f"a rank ended; log:\n{self.log.read_text()[-3000:]}")
             if any(isinstance(answer, str) for answer in answers.values()):
                 seconds = 20  # the others should know by now
         assert len(set(answers.values())) == 1, answers
@@ -88,7 +98,8 @@ class Ranks:
         return answers[0]
 
     def close(self) -> None:
-        for pipe, process in zip(self._pipes, self._processes):
+        """End all processes."""
+        for pipe, process in (member for group in self._groups.values() for member in group):
             with contextlib.suppress(OSError):
                 pipe.send(None)
             process.join(10)
