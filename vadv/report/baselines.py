@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from shards.dataset import ClipSet
 from vadv import config, metrics
+from vadv.clips import open_clips
 
 Rows = list[tuple[str, dict[str, float]]]
 ALPHAS = np.logspace(-2, 4, 13)
@@ -31,7 +31,7 @@ def baselines(folders: Sequence[str], split: str, student: config.Student) -> Ro
     """
     texts, labels = {}, {}
     for part in ("train", "valid", split):
-        clips = ClipSet(list(folders), part)
+        clips = open_clips(config.Data(shards=list(folders)), part)
         meta = [clips.meta(*clips.locate(index)) for index in range(len(clips))]
         texts[part] = [row["text"] for row in meta]
         labels[part] = np.array([row["label"] for row in meta], dtype=float)

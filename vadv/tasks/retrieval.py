@@ -14,6 +14,7 @@ from shards.clip import Clip, Fault
 from shards.dataset import ClipSet
 from shards.vectors import MODALITIES, Vectors, read_vectors
 from vadv import metrics
+from vadv.clips import open_clips
 from vadv.config import Config
 from vadv.models.batch import Batch
 from vadv.tasks.sentiment import noise_key
@@ -36,7 +37,7 @@ class Retrieval:
         from vadv.objectives.spaces import SpaceLoss
         from vadv.training.gather import gather
 
-        train = ClipSet(config.data.folders(), "train")
+        train = open_clips(config.data, "train")
         sample = read_vectors(train, config.retrieval.statistics_clips)
         self.config = config
         self.classes = class_names(config, train, sample)

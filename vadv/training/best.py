@@ -11,6 +11,7 @@ from typing import Any
 
 from shards.dataset import ClipSet
 from shards.stream import ClipStream
+from vadv.clips import open_clips
 from vadv.config import Config
 from vadv.features.cache import FeatureCache
 from vadv.tasks import Task
@@ -57,7 +58,7 @@ class Judge:
     def evaluate(self, split: str) -> Evaluation:
         """Every clip of a split once; raises `Interrupted` when a signal comes."""
         if split not in self.streams:
-            self.clips.setdefault(split, ClipSet(self.config.data.folders(), split))
+            self.clips.setdefault(split, open_clips(self.config.data, split))
             stream = open_stream(self.clips[split], self.task, self.config, self.world, self.cache)
             self.streams[split] = self.open.enter_context(stream)
         found = evaluate(self.engine, self.task, self.streams[split], self.world, self.should_stop, self.limit)

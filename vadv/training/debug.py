@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +37,7 @@ def small(config: Config) -> tuple[Config, list[str]]:
         lines.append(line)
     missing = [folder for folder in config.data.folders() if "://" not in folder and not Path(folder).is_dir()]
     if missing:
-        shards = _draw()
+        shards = _draw(config)
         config = replace(config, data=replace(config.data, shards=str(shards)))
         lines.append(f"data.shards: {', '.join(missing)} not there; {CLIPS} drawn clips in {shards} instead")
     return replace(config, student=student, teacher=teacher), lines
@@ -79,12 +78,12 @@ def _here(model: str, file: str) -> bool:
         return False
 
 
-def _draw() -> Path:
+def _draw(config: Config) -> Path:
     """A few drawn clips as shards, made once."""
     from shards.pack import Options, pack
     from shards.sources import sources
 
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "videoadviser"
+    home = config.data.cache_folder()
     out = home / f"debug-shards-{CLIPS}"
     if not (out / "manifest.json").is_file():
         print("drawing a few clips for debugging, once", file=sys.stderr)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from shards.dataset import ClipSet
 from vadv import tasks
+from vadv.clips import open_clips
+from vadv.config import Data
 from vadv.config_file import load
 from vadv.training.distributed import join
 from vadv.training.evaluation import Evaluation, evaluate, open_stream, write_predictions
@@ -51,8 +52,8 @@ def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predic
     if shards:
         config = replace(config, data=replace(config.data, shards=list(shards)))
     world = join(config.train.stall_timeout)
-    clips = ClipSet(config.data.folders(), split)
-    task = tasks.build(config, len(ClipSet(config.data.folders(), "train")))
+    clips = open_clips(config.data, split)
+    task = tasks.build(config, len(open_clips(config.data, "train")))
     weights = load_file(best)
     unknown = task.module.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
@@ -75,7 +76,7 @@ def _evaluate_student(folder: Path, shards: Sequence[str] | None, split: str, pr
         if not (folder.parent / CONFIG).is_file():
             raise ValueError(f"{folder}: expected --shards with a student folder outside of its run")
         shards = load(folder.parent / CONFIG).data.folders()
-    clips = ClipSet(list(shards), split)
+    clips = open_clips(Data(shards=list(shards)), split)
     meta = [clips.meta(*clips.locate(index)) for index in range(len(clips))]
     label = np.array([row["label"] for row in meta], dtype=float)
     student = open_student(folder)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from shards.dataset import ClipSet
 from shards.stream import ClipStream, Step
 from vadv import tasks
+from vadv.clips import open_clips
 from vadv.config import Config
 from vadv.features.cache import SplitFeatures, open_cache
 from vadv.training import checkpoints, folder
@@ -69,7 +69,7 @@ class Run:
     def _train(self, world: World) -> int:
         config = self.config
         settings = deepspeed_settings(config, world.size)  # wrong arithmetic is told before anything is loaded
-        self.world, self.clips = world, {s: ClipSet(config.data.folders(), s) for s in ("train", "valid")}
+        self.world, self.clips = world, {split: open_clips(config.data, split) for split in ("train", "valid")}
         clips = len(self.clips["train"])
         per_epoch = -(-clips // config.train.batch_size)
         self.total = min(config.train.epochs * per_epoch, config.train.max_steps or sys.maxsize)

@@ -1,0 +1,27 @@
+"""The clips that a configuration names, wherever they lie."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from shards.cache import ShardCache
+from shards.dataset import ClipSet
+from shards.remote import is_remote
+from vadv.config import Data
+
+
+def open_clips(data: Data, split: str) -> ClipSet:
+    """A split of `data.shards`; remote folders come through the cache in `data.cache_dir`.
+
+    Raises:
+        ValueError: no shards there, a damaged manifest, or no such split.
+    """
+    remote = any(is_remote(folder) for folder in data.folders())
+    return ClipSet(data.folders(), split, _cache(data.cache_folder(), data.cache_bytes) if remote else None)
+
+
+@functools.cache
+def _cache(folder: Path, max_bytes: int) -> ShardCache:
+    """One for all splits of a process."""
+    return ShardCache(folder, max_bytes)
