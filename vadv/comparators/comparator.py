@@ -62,12 +62,14 @@ class Comparator:
         title: what it is, for tables.
         source: the paper it comes from.
         fit: fits it.
+        random: whether a seed changes anything.
     """
 
     key: str
     title: str
     source: str
     fit: Fit
+    random: bool = True
 
 
 def best(candidates: Iterable[Projections], valid: Pairs) -> Projections:

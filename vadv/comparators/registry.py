@@ -11,8 +11,8 @@ from vadv.comparators.triplet import fit_triplet
 
 _ALL = (
     Comparator(key="random", title="Random", source="random vectors", fit=fit_random),
-    Comparator(key="cca", title="CCA", source="Hotelling 1936", fit=fit_cca),
-    Comparator(key="c-cca", title="C-CCA", source="Rasiwasia et al. 2014", fit=fit_cluster_cca),
+    Comparator(key="cca", title="CCA", source="Hotelling 1936", fit=fit_cca, random=False),
+    Comparator(key="c-cca", title="C-CCA", source="Rasiwasia et al. 2014", fit=fit_cluster_cca, random=False),
     Comparator(key="dcca", title="DCCA-style", source="after Andrew et al. 2013", fit=fit_dcca),
     Comparator(key="c-dcca", title="C-DCCA-style", source="after Yu et al. 2019", fit=fit_cluster_dcca),
     Comparator(key="dscmr", title="DSCMR-style", source="after Zhen et al. 2019", fit=fit_dscmr),

@@ -122,6 +122,7 @@ def traits(run: Run) -> Traits:
         prompting=teacher is not None and bool(teacher["prompting"]),
         variant=objective["variant"] if teacher is not None else "alone",
         sides=run.config.get("retrieval", {}).get("sides", "both"),
+        method=run.config.get("method", "ours"),
     )
 
 
