@@ -68,7 +68,7 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
         model_config = _checked(model)
-        with seeded(seed, "student.encoder"), _quiet():
+        with seeded(seed, "student.encoder"), quiet():
             encoder = AutoModel.from_pretrained(
                 model,
                 config=model_config,
@@ -87,8 +87,8 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' report of the pooling layer that is left out on purpose, and its bar."""
+def quiet() -> Iterator[None]:
+    """Without transformers' bars, and its report of the pooling layer that is left out on purpose."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

@@ -102,8 +102,11 @@ class Sentiment:
 
     def save_student(self, folder: Path, facts: dict[str, Any]) -> None:
         """An ordinary Hugging Face folder of RoBERTa/BertForSequenceClassification with its tokenizer."""
-        self.module.student.to_stock().save_pretrained(folder, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder)
+        from vadv.models.student_weights import quiet
+
+        with quiet():
+            self.module.student.to_stock().save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
 
 
 def noise_key(seed: int, epoch: int, clip: Clip) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vadv.config import Config, Student, Teacher
 
-STEPS, CLIPS, BATCH = 3, 12, 4
+STEPS, CLIPS, BATCH = 3, 40, 4
 """Optimizer steps taken, clips drawn when there are no shards, largest batch."""
 TINY_CLIP = Path(__file__).resolve().parents[2] / "configs" / "clip" / "tiny.json"
 
