@@ -116,8 +116,8 @@ def decode(descriptor: int, job: Job, settings: Settings, out: np.ndarray) -> Sa
     wanted = {
         suffix: member
         for suffix, member in job.members.items()
-        if suffix == "json"
-        or (suffix.endswith(".npy") and (settings.faces or suffix != "faces.npy"))
+        if suffix in ("json", "audio.npy", "visual.npy")
+        or (suffix == "faces.npy" and settings.faces)
         or (job.video and not suffix.endswith(".npy"))
     }
     if "json" not in wanted:

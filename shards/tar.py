@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 BLOCK = 512
+MAX_MEMBER = 1 << 30
+"""Bytes of one member; a five-minute clip in source quality has a tenth."""
 _SUFFIX = r"[a-z0-9_]{1,32}(?:\.[a-z0-9_]{1,32}){0,2}"
 _NAME = re.compile(rf"([0-9]{{8,15}})\.({_SUFFIX})".encode())
 _OCTAL = re.compile(rb"[ ]*([0-7]+)[ \0]*")
@@ -95,9 +97,10 @@ def walk(source: Source, size: int, resume: bool = False) -> Iterator[Member | T
             if kind == "x":
                 if length > _PAX_LIMIT:
                     raise TarError("refused", start, f"PAX records of {length} bytes; at most {_PAX_LIMIT} are read")
-                _check_pax(source.read(length), start, length)
+                records = source.read(length)
                 offset += _padded(length)
                 _skip(source, _padded(length) - length)
+                _check_pax(records, start, length)
                 continue
             if number < last or (number == last and suffix in suffixes):
                 raise TarError("refused", start, f"member {number:08d}.{suffix} comes twice or out of order")
@@ -147,6 +150,8 @@ def _parse(header: bytes, start: int, size: int) -> tuple[int, str, int, str]:
     kind = "0" if kind == "\0" else kind
     if kind not in "0x":
         raise TarError("refused", start, f"expected a regular file, found a member of type {kind!r}")
+    if length > MAX_MEMBER:
+        raise TarError("refused", start, f"a member claims {length} bytes; at most {MAX_MEMBER} are read")
     if length > size - start - BLOCK:
         raise TarError(
             "truncated", start, f"a member claims {length} bytes, {max(0, size - start - BLOCK)} are left in the file"
