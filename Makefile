@@ -5,7 +5,7 @@ BIN := .venv/bin
 LAUNCH = OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2 --master_port $(shell shuf -n 1 -i 20000-32000)
 SAMPLE := data/sample-shards
 
-.PHONY: env train test test-slow lint
+.PHONY: env train test test-slow faults lint
 env: .venv/installed
 
 # The stamp is as old as the last install: a change of either file installs anew into the same environment.
@@ -29,6 +29,10 @@ test: env
 
 test-slow: env
 	$(BIN)/pytest -m slow
+
+# 100 broken and resumed runs, with a table at the end; about half an hour on 2 cores.
+faults: env
+	$(BIN)/python tests/faults/trials.py --trials 100
 
 lint: env
 	$(BIN)/ruff check .
