@@ -20,8 +20,8 @@ from typing import Any, get_type_hints
 import _command
 
 from shards.pack import Options, pack
+from shards.packed_form import Coding
 from shards.sources import sources
-from shards.transcode import Coding
 
 MADE = ("sample", "sample-events")
 """Sources that make their corpus; without --root it lies beside the shards."""

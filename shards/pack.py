@@ -18,19 +18,20 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shards.durable import sync_folder, write_whole, written_whole
 from shards.index import ShardIndex, index_path
+from shards.journal import Journal, Unit, require_same, units_of
 from shards.manifest import Manifest, Shard, Split, label_statistics, read_manifest
+from shards.packed_form import Coding
 from shards.prepare import Preparation, Prepared, check_models, prepare, start_worker
 from shards.screening import screen
 from shards.sources.record import SPLITS, Raw, Rejected, Source
 from shards.summary import Summary, write_rejected
-from shards.transcode import Coding
 from shards.workers import Failure, in_workers
 
 REVISION = 1
@@ -80,24 +81,6 @@ class Options:
         return {**settings, "faces": detector, "expression": model}
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One shard to be: its split, its number there, the running number of its first record, its records."""
-
-    split: str
-    number: int
-    first: int
-    records: list[Raw]
-
-    @property
-    def file(self) -> str:
-        return f"{self.split}/{self.number:06d}.tar"
-
-    @property
-    def name(self) -> str:
-        return f"{self.split}-{self.number:06d}"
-
-
 def pack(source: Source, out: Path, options: Options) -> Summary:
     """Pack a source into the folder `out`; go on where an earlier start stopped; do nothing when all is there.
 
@@ -131,10 +114,10 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
     try:
         work.mkdir(parents=True, exist_ok=True)
         with FileLock(work / "lock", timeout=0):
-            _claim(out, work, settings)
-            units = units_of(records, options.shard_clips)
-            journal = _pack_units(units, preparation, out, work, options)
-            summary = _finish(journal, rejected, source, out, settings)
+            journal = Journal(out, work)
+            journal.claim(settings)
+            entries = _pack_units(units_of(records, options.shard_clips), preparation, journal, options)
+            summary = _finish(entries, rejected, source, out, settings)
             shutil.rmtree(work)
     except Timeout:
         message = f"{out}: another packing process is at work there; wait for it or choose another --out"
@@ -144,18 +127,6 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
             raise NoSpace(f"{out}: no space left on the disk; make room and start the same command to go on") from error
         raise
     return summary
-
-
-def units_of(records: Iterable[Raw], shard_clips: int) -> list[Unit]:
-    """Records of each split in their order, cut into shards of `shard_clips`."""
-    by_split: dict[str, list[Raw]] = {split: [] for split in SPLITS}
-    for record in records:
-        by_split[record.split].append(record)
-    return [
-        Unit(split, first // shard_clips, first, members[first : first + shard_clips])
-        for split, members in by_split.items()
-        for first in range(0, len(members), shard_clips)
-    ]
 
 
 def fingerprint(source: Source, records: list[Raw], rejected: list[Rejected]) -> str:
@@ -177,45 +148,19 @@ def finished(out: Path, settings: dict[str, Any]) -> Summary | None:
     if not (out / "manifest.json").exists():
         return None
     manifest = read_manifest(out)
-    _require_same(out, {key: manifest.packing.get(key) for key in settings}, settings)
+    require_same(out, {key: manifest.packing.get(key) for key in settings}, settings)
     # Left by a start that was killed between the manifest and the end.
     shutil.rmtree(out / WORK, ignore_errors=True)
     return Summary(manifest=manifest, folder=out)
 
 
-def _claim(out: Path, work: Path, settings: dict[str, Any]) -> None:
-    """Note in `out` which pack is being made there, or check that it is the same one."""
-    plan = work / "plan.json"
-    if plan.exists():
-        _require_same(out, json.loads(plan.read_text()), settings)
-        return
-    strangers = sorted(path.name for path in out.iterdir() if path != work)
-    if strangers:
-        raise ValueError(
-            f"{out}: expected an empty folder for new shards, found {strangers[0]!r} in it; choose another --out"
-        )
-    write_whole(plan, json.dumps(settings).encode())
-
-
-def _require_same(out: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
-    differing = [key for key in settings if found.get(key) != settings[key]]
-    if not differing:
-        return
-    what = "other input (rows or video files have changed)"
-    if differing != ["input"]:
-        what = "other settings (" + ", ".join(f"{key} {found.get(key)}" for key in differing if key != "input") + ")"
-    raise ValueError(
-        f"{out}: expected an empty folder or this same pack, found one of {what}; remove it or choose another --out"
-    )
-
-
 def _pack_units(
-    units: list[Unit], preparation: Preparation, out: Path, work: Path, options: Options
+    units: list[Unit], preparation: Preparation, journal: Journal, options: Options
 ) -> list[dict[str, Any]]:
     """Pack the units that have no journal entry yet; return the entries of all, in order."""
     from tqdm import tqdm
 
-    entries = {unit.file: _journal_entry(unit, out, work) for unit in units}
+    entries = {unit.file: journal.entry(unit) for unit in units}
     pending = [unit for unit in units if entries[unit.file] is None]
     total = sum(len(unit.records) for unit in units)
     before = total - sum(len(unit.records) for unit in pending)
@@ -231,7 +176,7 @@ def _pack_units(
     )
     try:
         for unit in pending:
-            entries[unit.file] = _pack_unit(unit, results, out, work, bar)
+            entries[unit.file] = _pack_unit(unit, results, journal, bar)
     finally:
         results.close()
         bar.close()
@@ -239,14 +184,14 @@ def _pack_units(
 
 
 def _pack_unit(
-    unit: Unit, results: Iterator[Prepared | Rejected | Failure[Raw]], out: Path, work: Path, bar: Any
+    unit: Unit, results: Iterator[Prepared | Rejected | Failure[Raw]], journal: Journal, bar: Any
 ) -> dict[str, Any]:
     """Write one shard, its index and its journal entry, in this order."""
     from webdataset.writer import TarWriter
 
     entry: dict[str, Any] = {"split": unit.split, "shard": None, "rejected": [], "labels": [], "seconds": 0.0}
     entry |= {"kept": 0, "with_face": 0}
-    grown = work / f"{unit.name}.tar"
+    grown = journal.work / f"{unit.name}.tar"
     with written_whole(grown) as file:
         writer = TarWriter(file, encoder=False, user="", group="", mtime=0.0)
         for row, result in zip(range(len(unit.records)), results):
@@ -268,7 +213,7 @@ def _pack_unit(
         writer.close()
     if entry["labels"]:
         index = ShardIndex.build(grown)
-        tar = out / unit.file
+        tar = journal.out / unit.file
         tar.parent.mkdir(exist_ok=True)
         index.save(index_path(tar))
         grown.replace(tar)
@@ -277,43 +222,29 @@ def _pack_unit(
         entry["shard"] = asdict(shard)
     else:
         grown.unlink()
-    write_whole(_journal_path(unit, work), json.dumps(entry).encode())
+    journal.write(unit, entry)
     return entry
 
 
-def _journal_path(unit: Unit, work: Path) -> Path:
-    return work / "done" / f"{unit.name}.json"
-
-
-def _journal_entry(unit: Unit, out: Path, work: Path) -> dict[str, Any] | None:
-    """What the journal says of a unit, if that is still true of the disk."""
-    path = _journal_path(unit, work)
-    if not path.exists():
-        return None
-    entry: dict[str, Any] = json.loads(path.read_text())
-    shard, tar = entry["shard"], out / unit.file
-    return entry if shard is None or (tar.exists() and tar.stat().st_size == shard["bytes"]) else None
-
-
 def _finish(
-    journal: list[dict[str, Any]], rejected: list[Rejected], source: Source, out: Path, settings: dict[str, Any]
+    entries: list[dict[str, Any]], rejected: list[Rejected], source: Source, out: Path, settings: dict[str, Any]
 ) -> Summary:
     """Write rejected.csv and the picture, then the manifest: its presence says that everything else is there."""
-    rejected = rejected + [Rejected(**row) for entry in journal for row in entry["rejected"]]
+    rejected = rejected + [Rejected(**row) for entry in entries for row in entry["rejected"]]
     write_rejected(out / "rejected.csv", rejected)
     splits = {}
     for name in SPLITS:
-        entries = [entry for entry in journal if entry["split"] == name]
-        labels = [label for entry in entries for label in entry["labels"]]
-        shards = tuple(Shard(**entry["shard"]) for entry in entries if entry["shard"])
+        mine = [entry for entry in entries if entry["split"] == name]
+        labels = [label for entry in mine for label in entry["labels"]]
+        shards = tuple(Shard(**entry["shard"]) for entry in mine if entry["shard"])
         splits[name] = Split(shards=shards, labels=label_statistics(labels, source.task))
     causes: dict[str, int] = {}
     for row in rejected:
         causes[row.cause] = causes.get(row.cause, 0) + 1
     counts = {
-        "hours": round(sum(entry["seconds"] for entry in journal) / 3600, 6),
-        "kept_bytes": sum(entry["kept"] for entry in journal),
-        "with_face": sum(entry["with_face"] for entry in journal),
+        "hours": round(sum(entry["seconds"] for entry in entries) / 3600, 6),
+        "kept_bytes": sum(entry["kept"] for entry in entries),
+        "with_face": sum(entry["with_face"] for entry in entries),
         "rejected": dict(sorted(causes.items())),
     }
     manifest = Manifest(dataset=source.dataset, task=source.task, splits=splits, packing={**settings, **counts})

@@ -13,10 +13,11 @@ import numpy as np
 from shards.expression import EXPRESSIONS, FACE_SIZE, FerScorer, OnnxScorer, Scorer, grey_face
 from shards.faces import FaceDetector, follow, package_file
 from shards.openface import OpenFaceFolder
+from shards.packed_form import Coding
 from shards.probe import BadClip
 from shards.sample import limit_of
 from shards.sources.record import Raw, Rejected
-from shards.transcode import Coding, Video, transcode
+from shards.transcode import Video, transcode
 from shards.workers import one_thread
 
 if TYPE_CHECKING:

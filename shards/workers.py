@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -54,6 +55,9 @@ def in_workers(
         workers: processes; default: one per core.
         timeout: seconds after which a task's worker is killed.
         start: called once in each worker, with `settings`.
+
+    Raises:
+        OSError: workers cannot be started at all.
     """
     from pebble import ProcessPool
 
@@ -89,6 +93,8 @@ def _outcome(task: Task, future: Any, timeout: float) -> Any:
 
     try:
         return future.result()
+    except BrokenExecutor as error:
+        raise OSError(f"worker processes end as soon as they are started: {error}") from error
     except TookTooLong:
         return Failure(task, "timeout", f"not done after {timeout:g} s")
     except ProcessExpired as error:

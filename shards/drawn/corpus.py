@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from shards.durable import write_whole
+from shards.packed_form import Coding, add_packed_video
 from shards.sources.sample import Sentence, write_labels
-from shards.transcode import Coding, add_packed_video
 
 FPS = 13
 SECONDS = (2.0, 2.6)

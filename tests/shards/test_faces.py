@@ -11,8 +11,9 @@ import pytest
 from shards.expression import EXPRESSIONS, FerScorer, OnnxScorer, grey_face
 from shards.faces import FaceDetector, crop, follow, package_file
 from shards.openface import OpenFaceFolder
+from shards.packed_form import Coding
 from shards.sources.record import Raw
-from shards.transcode import Coding, transcode
+from shards.transcode import transcode
 
 
 @pytest.fixture(scope="module")

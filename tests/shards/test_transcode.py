@@ -16,8 +16,9 @@ from broken_clips import corrupt, picture, write_clip, write_no_frames, write_so
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards.packed_form import VIEW, Coding, fitted
 from shards.probe import BadClip, probe
-from shards.transcode import VIEW, Coding, fitted, sample_indices, transcode
+from shards.transcode import sample_indices, transcode
 
 CODING = Coding()
 
@@ -152,7 +153,7 @@ def test_a_file_that_lacks_frames_it_declares_is_told(tmp_path: Path) -> None:
     whole = write_clip(tmp_path / "b.mkv", frames=40)
     assert transcode(whole, CODING).frames == 40
     path.write_bytes(data[:index][: index // 2] + data[index:])
-    with pytest.raises(BadClip, match="^(undecodable|unreadable): "):
+    with pytest.raises(BadClip, match=r"^(undecodable|unreadable): "):
         transcode(path, CODING)
 
 
@@ -226,7 +227,7 @@ def test_the_same_clip_gives_the_same_bytes_whatever_memory_holds(tmp_path: Path
     """x264 reads memory that it has not set when it may look ahead (mbtree); glibc can fill memory with a pattern."""
     path = write_clip(tmp_path / "a.mp4", frames=40, size=(190, 142), pix_fmt="yuv444p", sound="aac")
     code = (
-        "import sys, hashlib; from pathlib import Path; from shards.transcode import Coding, transcode;"
+        "import sys, hashlib; from pathlib import Path; from shards.packed_form import Coding; from shards.transcode import transcode;"
         "print(hashlib.sha256(transcode(Path(sys.argv[1]), Coding()).data).hexdigest())"
     )
     found = set()
