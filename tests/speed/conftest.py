@@ -13,9 +13,9 @@ from training_runs import Ranks
 
 @pytest.fixture(scope="session")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Two processes for training runs."""
+    """Processes for training runs, started on first use."""
     os.environ["DS_ACCELERATOR"] = "cpu"
-    made = Ranks(tmp_path_factory.mktemp("ranks"), 2)
+    made = Ranks(tmp_path_factory.mktemp("ranks"))
     yield made
     made.close()
 

@@ -23,7 +23,9 @@ from vadv.training.distributed import World, is_lost_peer, join
 from vadv.training.engine import build_engine, deepspeed_settings, precision, zero_stage
 from vadv.training.errors import Stopped
 from vadv.training.evaluation import Interrupted
+from vadv.training.flops import Work
 from vadv.training.logging import Progress, RunLog
+from vadv.training.peaks import peak_of
 from vadv.training.result import count_parameters
 from vadv.training.resume import find_checkpoint, finished_steps
 from vadv.training.saving import Saver, load
@@ -81,7 +83,7 @@ class Run:
 
         self.task = tasks.build(config, clips)
         elastic = checkpoint is not None and checkpoint.world_size != world.size and checkpoint.zero_stage > 0
-        parameters = count_parameters(self.task.module)
+        parameters, work = count_parameters(self.task.module), Work(self.task.module)
         self.cache = open_cache(self.task.module, config, getattr(torch, precision(settings)), world.device)
         self.engine = build_engine(self.task.module, config, world, universal=elastic)
         if checkpoint is not None:
@@ -109,6 +111,8 @@ class Run:
                 run=self.run,
                 clips=clips,
                 schedule_steps=config.train.epochs * per_epoch,
+                work=work,
+                peak=peak_of(world.device, precision(settings)),
                 features=self._features(),
             )
             self.judge = Judge(
@@ -266,6 +270,7 @@ class Run:
         train, world = self.config.train, self.world
         devices = world.collect(str(world.device))
         if world.first:
+            folder.cut_back(self.run, self.state.step)
             folder.record(self.run, self.config, world.size, devices)
         self._say(
             f"{len(self.clips['train'])} clips, {per_epoch} steps of {train.batch_size} clips an epoch = {world.size} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from shards.clip import Clip
 from shards.stream import Step
 from vadv.config import Config
 from vadv.features.cache import SplitFeatures
+from vadv.models.batch import Batch
 from vadv.tasks import Task
 from vadv.training import folder
 from vadv.training.distributed import World
 from vadv.training.engine import set_learning_rate
 from vadv.training.errors import Stopped
+from vadv.training.flops import Work
 from vadv.training.logging import RunLog
 from vadv.training.schedule import warmup_cosine
 from vadv.training.state import State
@@ -37,6 +39,8 @@ class Tally:
         terms: sums over this rank's samples of the loss and its named terms, on the device.
         clips: the step's samples on this rank, in order, empty slots left out.
         waited, took: seconds waiting for data, and in all.
+        flops: floating-point operations that the model needed.
+        tokens, padding: tokens computed, and how many of them were padding.
         refused: whether the update was refused for non-finite gradients, the same on all ranks.
     """
 
@@ -44,6 +48,9 @@ class Tally:
     clips: list[Clip] = field(default_factory=list)
     waited: float = 0.0
     took: float = 0.0
+    flops: float = 0.0
+    tokens: int = 0
+    padding: int = 0
     refused: bool = False
 
     @property
@@ -58,6 +65,8 @@ class Stepper:
 
     Attributes:
         schedule_steps: optimizer steps that the learning-rate schedule spans.
+        work: counts the model's operations.
+        peak: operations per second of one device at best, where that is known.
         features: of the training clips, when they are cached.
         clips: training clips of an epoch.
         recent: the last logged losses.
@@ -73,6 +82,8 @@ class Stepper:
     run: Path
     clips: int
     schedule_steps: int
+    work: Work
+    peak: float | None = None
     features: SplitFeatures | None = None
     recent: list[float] = field(default_factory=list)
 
@@ -89,7 +100,9 @@ class Stepper:
         scale = self.world.size * len(step.micro_batches) / step.planned
         skipped = engine.skipped_steps
         for micro_batch in step.micro_batches:
-            batch = self.task.collate(micro_batch, state.epoch).to(self.world.device)
+            batch = self.task.collate(micro_batch, state.epoch)
+            self._count(batch, micro_batch, tally)
+            batch = batch.to(self.world.device)
             if self.features is not None:
                 batch = self.features.fill(batch, micro_batch, state.epoch)
             output = engine(batch)
@@ -138,7 +151,9 @@ class Stepper:
     def numbers(self, step: Step, tally: Tally) -> Mapping[str, Any]:
         """What is logged of this step, over all ranks. The only place where the host waits for the GPU's results."""
         names = list(tally.terms)
-        sums = self.world.agree([float(tally.terms[name]) for name in names], op="sum")
+        *sums, flops, tokens, padding = self.world.agree(
+            [*(float(tally.terms[name]) for name in names), tally.flops, tally.tokens, tally.padding], op="sum"
+        )
         values = {name: value / step.planned for name, value in zip(names, sums)}
         waits, times = zip(*self.world.collect((tally.waited, tally.took)))
         if max(waits) > 1 and max(waits) > 3 * statistics.median(waits):
@@ -154,9 +169,20 @@ class Stepper:
             "grad_norm": float(norm) if norm is not None else None,
             "samples_per_second": step.planned / max(times),
             "data_wait": max(waits) / max(times),
+            "tflops": flops / max(times) / 1e12,
+            "mfu": flops / max(times) / (self.peak * self.world.size) if self.peak else None,
+            "padded_tokens": padding / tokens if tokens else None,
             "bad_samples": self.state.bad,
             "skipped_steps": self.state.skipped,
         }
+
+    def _count(self, batch: Batch, clips: Sequence[Clip], tally: Tally) -> None:
+        """Operations and tokens of a micro-batch, from its tensors while they are on the CPU."""
+        encoded = len(clips) if self.features is None else sum(clip.frames is not None for clip in clips)
+        tally.flops += self.work.micro_batch(batch, encoded).total
+        if batch.attention_mask is not None:
+            tally.tokens += batch.attention_mask.numel()
+            tally.padding += batch.attention_mask.numel() - int(batch.attention_mask.sum())
 
     def _refused(self, tally: Tally) -> None:
         """DeepSpeed refused an update with non-finite gradients, on all ranks alike; say whose, and stop or go on."""
