@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from vadv.training.reevaluate import evaluate_folder
 
 @pytest.fixture(scope="module")
 def runs(ranks: Ranks, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same short run on one and on two ranks."""
+    """A short run, finished on one rank and, from a copy of its last checkpoint, on two."""
     folder = tmp_path_factory.mktemp("evaluated")
-    for world in (1, 2):
-        assert ranks.train(changed(tiny, train={"max_steps": 2}), folder / str(world), world=world) == 0
+    settings = changed(tiny, train={"max_steps": 4, "epochs": 1})
+    assert ranks.train(settings, folder / "1", world=1) == 0
+    shutil.copytree(folder / "1", folder / "2")
+    (folder / "2" / "result.json").unlink()
+    shutil.rmtree(folder / "2" / "predictions")
+    assert ranks.train(settings, folder / "2", world=2) == 0
     return {world: folder / str(world) for world in (1, 2)}
 
 

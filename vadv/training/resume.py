@@ -38,10 +38,8 @@ def find_checkpoint(
                 "on with --resume auto"
             )
     if found is None:
-        folder.cut_back(run, 0)
         return None, torn
     _require_same(run, config, found, data, zero_stage)
-    folder.cut_back(run, found.step)
     return found, [*torn, f"resuming from {found.path}, saved by {found.world_size} process(es)"]
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 
 from vadv.training import checkpoints
 from vadv.training.distributed import World
+
+
+GROUP_SETTINGS = ("weight_decay", "lr_factor")
+"""What distinguishes our parameter groups (engine.py)."""
 
 
 class CopyingCheckpointEngine(TorchCheckpointEngine):
@@ -133,8 +138,7 @@ class Saver:
                     checkpoints.publish(saving, self.folder, self._content, self.keep)
             except OSError as error:
                 failure = _line(error)
-            if failure is not None:
-                shutil.rmtree(saving, ignore_errors=True)
+            shutil.rmtree(saving.parent, ignore_errors=True)
         failure = self.world.broadcast(failure)
         self._content = None
         self.stall += time.monotonic() - began
@@ -186,11 +190,28 @@ def load(engine: Any, checkpoint: checkpoints.Checkpoint, world: World, universa
             f"{checkpoint.path}: expected the parameters of this model, found none for {missing[0]} "
             f"and {len(missing) - 1} more; resume with the configuration it was saved with"
         )
+    groups = [{key: group[key] for key in GROUP_SETTINGS} for group in engine.optimizer.param_groups]
     engine.load_checkpoint(str(source.parent), tag=source.name, load_module_strict=False)
-    if universal:  # holds parameters only: memories and other buffers come from the checkpoint itself
-        for name, buffer in engine.module.named_buffers():
-            if name in saved:
-                buffer.copy_(saved[name])
+    if universal:
+        _mend_universal(engine, saved, groups)
+
+
+def _mend_universal(engine: Any, saved: Mapping[str, torch.Tensor], groups: list[dict[str, Any]]) -> None:
+    """Put right what DeepSpeed 0.19's universal form loses.
+
+    It holds parameters only: memories and other buffers come from the checkpoint itself. Under ZeRO-3 it gives all
+    parameter groups the settings of the first, and all of them one and the same step counter, which AdamW then advances
+    once per group.
+    """
+    for name, buffer in engine.module.named_buffers():
+        if name in saved:
+            buffer.copy_(saved[name])
+    for group, own in zip(engine.optimizer.param_groups, groups):
+        group.update(own)
+    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
 
 
 def _copy(value: Any) -> Any:
