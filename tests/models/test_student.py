@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, RobertaConfig, pipeline
 
 from vadv import config
@@ -149,6 +150,8 @@ def test_logits_are_float32_under_bfloat16() -> None:
         ({"model": "/no/such/model"}, r"student\.model: cannot load /no/such/model .*student\.weights=random"),
         ({"model": "/nowhere", "weights": "random"}, r"student\.model: .*tiny-roberta.*found /nowhere"),
         ({"model": "tiny-bert", "weights": "random", "hidden": 129}, r"student\.hidden: expected at most 128"),
+        ({"model": "tiny-bert", "weights": "random", "max_tokens": 513}, r"student\.max_tokens: expected 3 to 512"),
+        ({"model": "tiny-roberta", "weights": "random", "max_tokens": 513}, r"student\.max_tokens: expected 3 to 512"),
     ],
 )
 def test_mistakes_are_named_in_one_line(settings: dict[str, Any], message: str) -> None:
@@ -165,6 +168,18 @@ def test_other_kinds_are_refused(tmp_path: Path) -> None:
     )
     byte_tokenizer("bert", 512).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"expected one of roberta, xlm-roberta, bert .* found distilbert"):
+        build_student(config.Student(model=str(tmp_path)), seed=1)
+
+
+def test_incomplete_checkpoint_is_refused(tmp_path: Path) -> None:
+    """transformers would fill the gap with random numbers and go on."""
+    student, tokenizer = student_of("tiny-roberta")
+    student.to_stock().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["roberta.encoder.layer.1.output.dense.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lack 1 of the encoder's, first .*encoder\.layer\.1\.output\.dense\.weight"):
         build_student(config.Student(model=str(tmp_path)), seed=1)
 
 

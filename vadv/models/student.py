@@ -116,9 +116,15 @@ def build_student(settings: config.Student, seed: int) -> tuple[Student, Any]:
         The student; the checkpoint's own tokenizer, padding on the right.
 
     Raises:
-        ValueError: the model is not there, or of a kind whose stock classifier could not hold the MLP.
+        ValueError: the model is not there, is of a kind whose stock classifier could not hold the MLP, or takes fewer
+            tokens than `max_tokens`.
     """
     encoder, tokenizer = student_weights.load(settings, seed)
+    limit = student_weights.longest(encoder.config)
+    if not 3 <= settings.max_tokens <= limit:
+        raise ValueError(
+            f"student.max_tokens: expected 3 to {limit}, the positions of {settings.model}, found {settings.max_tokens}"
+        )
     with seeded(seed, "student.head"):
         student = Student(encoder, hidden=settings.hidden, dropout=settings.dropout, frozen=settings.frozen)
     return student, tokenizer

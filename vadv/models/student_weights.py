@@ -69,12 +69,13 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
         tokenizer = AutoTokenizer.from_pretrained(model)
         model_config = _checked(model)
         with seeded(seed, "student.encoder"), quiet():
-            encoder = AutoModel.from_pretrained(
+            encoder, report = AutoModel.from_pretrained(
                 model,
                 config=model_config,
                 add_pooling_layer=False,
                 attn_implementation="sdpa",
                 dtype=torch.float32,
+                output_loading_info=True,
             )
     except (OSError, KeyError, ImportError) as error:
         cause = " ".join(str(error).split())[:160]
@@ -82,6 +83,12 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
             f"student.model: cannot load {settings.model} ({cause}); expected a Hugging Face name or a folder with "
             "config.json, model.safetensors and the tokenizer, or set student.weights=random"
         ) from error
+    if missing := sorted(report["missing_keys"]):
+        # transformers would go on with random weights in their place.
+        raise ValueError(
+            f"student.model: the weights of {settings.model} lack {len(missing)} of the encoder's, first {missing[0]}; "
+            "give a whole checkpoint, or set student.weights=random"
+        )
     tokenizer.padding_side = "right"  # the logit is read at the first token
     return encoder, tokenizer
 
@@ -134,10 +141,17 @@ def _sizes(model: str) -> tuple[Any, Any]:
                 f"{', '.join(ARCHITECTURES)}, found {model}"
             ) from error
     kind, sizes = ARCHITECTURES[model]
-    limit = sizes.get("max_position_embeddings", 512) - (2 if kind == "roberta" else 0)
     if kind == "roberta":
-        return RobertaConfig(**sizes, pad_token_id=1, bos_token_id=0, eos_token_id=2), byte_tokenizer(kind, limit)
-    return BertConfig(**sizes), byte_tokenizer(kind, limit)
+        found: Any = RobertaConfig(**sizes, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+    else:
+        found = BertConfig(**sizes)
+    return found, byte_tokenizer(kind, longest(found))
+
+
+def longest(encoder_config: Any) -> int:
+    """Tokens that an encoder can take. RoBERTa counts positions from its padding id on."""
+    offset = encoder_config.pad_token_id + 1 if encoder_config.model_type in ROBERTA else 0
+    return encoder_config.max_position_embeddings - offset
 
 
 def byte_tokenizer(kind: str, limit: int) -> Any:
