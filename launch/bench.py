@@ -1,0 +1,41 @@
+"""Benchmarks: what, value, unit, ratio to the limit or the peer.
+
+python launch/bench.py predict --student runs/sample/student --json predict.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from _command import FINE, run
+
+COMMANDS = {
+    "predict": "texts per second against transformers' pipeline",
+}
+"""Each is a module of vadv.bench with add_options(parser) and run(options) -> rows."""
+
+
+def main() -> int:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in COMMANDS.items():
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--json", metavar="FILE", help="also write the rows there")
+        importlib.import_module(f"vadv.bench.{name}").add_options(command)
+    options = parser.parse_args()
+
+    from vadv.bench.table import as_json, as_text
+
+    rows = importlib.import_module(f"vadv.bench.{options.command}").run(options)
+    print(as_text(rows))
+    if options.json:
+        Path(options.json).write_text(json.dumps(as_json(rows), indent=1) + "\n", encoding="utf-8")
+    return FINE
+
+
+if __name__ == "__main__":
+    run(main)
