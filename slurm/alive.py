@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Container
 
 from slurm.folder import Folder
-from slurm.queue import Queued, my_jobs
+from slurm.queue import my_jobs
 
 LOCAL = "local"
 """First part of the job id of a point that runs in processes of this machine."""
@@ -38,11 +38,11 @@ class RunningLock:
         os.close(self.descriptor)
 
 
-def is_alive(folder: Folder, point: str, job: str, queue: Mapping[str, Queued] | None = None) -> bool:
+def is_alive(folder: Folder, point: str, job: str, queue: Container[str] | None = None) -> bool:
     """Whether a job is in Slurm's queue, or local processes of the point still run.
 
     Args:
-        queue: what `my_jobs` said; asked anew where it is None.
+        queue: ids of the user's jobs; asked for where it is None.
     """
     if job.startswith(LOCAL):
         lock = RunningLock(folder, point)

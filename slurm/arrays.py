@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm.folder import Folder, write_json
-from slurm.job import LEAVE
+from slurm.job import AGAIN, JOB, LEAVE, QUEUE, UNKNOWN
 from slurm.queue import LimitReached, SlurmError
 from slurm.settings import Slurm
 from slurm.snapshot import START
@@ -80,6 +80,8 @@ def batch_script(folder: Folder, settings: Slurm, cwd: Path, tag: str, elements:
             "trap : USR1 USR2 CONT",
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             *settings.setup,
+            # Slurm's commands are called here and not in Python, which may run in a container that lacks them.
+            f'export {QUEUE}="$(squeue -h -r -u "$(id -un)" -o %i || echo {UNKNOWN})"',
             f"{part} begin {where} {tag}",
             "begun=$?",
             f"if [ $begun -eq {LEAVE} ]; then exit 0; elif [ $begun -ne 0 ]; then exit $begun; fi",
@@ -87,8 +89,17 @@ def batch_script(folder: Folder, settings: Slurm, cwd: Path, tag: str, elements:
         teardown=[
             "ranks=$!",
             "while wait $ranks; code=$?; [ -z $ending ] && kill -0 $ranks 2>/dev/null; do :; done",
+            # By the element's own id: the job id of an array's last element is the array's, and shows all of them.
+            "element=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+            f'export {JOB}="$(scontrol show job -o $element)"',
             f"{part} end {where} {tag} $code",
-            "exit $?",
+            "ended=$?",
+            f"if [ $ended -eq {AGAIN} ]; then",
+            # Slurm ends this script when it has put the job back; to leave before that would end the job.
+            "    if scontrol requeue $element; then sleep 600; exit 0; fi",
+            f"    {part} refused {where} {tag}",
+            "fi",
+            "exit $ended",
         ],
     )
     executor.parameters["map_count"] = elements

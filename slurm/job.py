@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import re
 import signal
 import sys
 import time
@@ -21,13 +22,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from slurm import summary
+from slurm.alive import is_alive
 from slurm.attempt import WRONG_USE, Ending, claim, settle
 from slurm.folder import Folder, read_json, write_text
+from slurm.record import changing
 from slurm.rendezvous import rank_environment
 from vadv.config_file import build
 
-LEAVE = 64
-"""Exit code of `begin`: nothing to do for this job."""
+LEAVE, AGAIN = 64, 65
+"""Exit codes of `begin`: nothing to do for this job; of `end`: put the job back into the queue."""
+QUEUE, JOB = "VADV_QUEUE", "VADV_JOB"
+"""Variables in which the batch script tells the ids of the user's jobs, and what Slurm knows of this one."""
+UNKNOWN = "unknown"
+"""In QUEUE: squeue did not answer."""
 PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 SAVED = 75
@@ -35,7 +43,7 @@ SAVED = 75
 
 
 def main() -> None:
-    """`start.py begin|rank|end SWEEP TAG [EXIT_CODE]` in a job of Slurm, `start.py local SWEEP POINT` outside."""
+    """`start.py begin|rank|end|refused SWEEP TAG [EXIT_CODE]` in a job of Slurm, `start.py local SWEEP POINT` outside."""
     part, where, tag, *rest = sys.argv[1:]
     folder = Folder(where)
     if part == "local":
@@ -45,46 +53,50 @@ def main() -> None:
         sys.exit(begin(folder, point))
     if part == "end":
         sys.exit(end(folder, point, int(rest[0])))
+    if part == "refused":
+        sys.exit(refused(folder, point))
     sys.exit(rank(folder, point))
 
 
 def begin(folder: Folder, point: str) -> int:
     """Take the point for this job."""
-    from slurm.alive import is_alive
+    queue = os.environ[QUEUE].split()
+
+    def alive(job: str) -> bool:
+        if queue == [UNKNOWN]:
+            raise OSError(f"squeue did not answer, so whether {job} still has {point} is not known")
+        return is_alive(folder, point, job, queue)
 
     node, code = os.environ.get("SLURM_JOB_NODELIST", ""), Path(__file__).resolve().parents[1].name
     print(f"{time.strftime('%F %T')} {point} in {folder.path}: job {this_job()} on {node}, code {code}", flush=True)
-    if claim(folder, point, this_job(), node, code, lambda job: is_alive(folder, point, job)):
+    if claim(folder, point, this_job(), node, code, alive):
         return 0
     print("nothing to do: the point is over, or another job has it", flush=True)
     return LEAVE
 
 
 def end(folder: Folder, point: str, code: int) -> int:
-    """Write down how the ranks ended; put the job back into the queue if it has more to do."""
-    from slurm import queue, summary
-
-    job = this_job()
-    known = queue.show(os.environ["SLURM_JOB_ID"])
+    """Write down how the ranks ended, and tell the batch script what to do with the job."""
+    known = dict(re.findall(r"(\w+)=(\S*)", os.environ[JOB]))
     meta = folder.meta()
     ending = _ending(code, known, meta["signal_delay"])
-    verdict = settle(folder, point, job, ending, meta["retries"])
+    verdict = settle(folder, point, this_job(), ending, meta["retries"])
     for file in (folder.path / "state").glob(f"rendezvous-{os.environ['SLURM_JOB_ID']}-*"):
         file.unlink(missing_ok=True)
     print(f"{time.strftime('%F %T')} ranks ended with {code}, {known.get('JobState', '?')}: {verdict}", flush=True)
     if verdict == "again":
-        try:
-            queue.requeue(job)
-        except queue.SlurmError as error:
-            from slurm.record import changing
-
-            with changing(folder, point) as record:
-                record.state, record.error = "waiting", f"could not be requeued: {error}; --resume submits it again"
-            return code or 1
-        time.sleep(60)  # Slurm ends this script; to leave before it does so would end the job
+        return AGAIN
     if verdict == "over":
         summary.write(folder)
-    return 0 if verdict != "over" or code == 0 else code
+    return code if verdict == "over" else 0
+
+
+def refused(folder: Folder, point: str) -> int:
+    """Slurm did not put the job back: whoever launches next submits the point again."""
+    with changing(folder, point) as record:
+        if record.job == this_job():
+            record.state, record.error = "waiting", "Slurm refused to requeue its job; --resume submits it again"
+    return 1
 
 
 def rank(folder: Folder, point: str) -> int:
@@ -151,7 +163,7 @@ def _ending(code: int, known: dict[str, str], signal_delay: int) -> Ending:
     """How the ranks ended, from their exit code and what Slurm knows of the job.
 
     Args:
-        known: of `queue.show`.
+        known: as `scontrol show job` prints it.
         signal_delay: seconds before the time limit at which the ranks were told to save.
     """
     if known.get("Reason") == "TimeLimit":

@@ -104,11 +104,6 @@ def last_words(job: str) -> str:
     return state
 
 
-def requeue(job: str) -> None:
-    """Put a running job back into the queue, under the same id."""
-    call("scontrol", "requeue", job)
-
-
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs; those that are gone already are no error."""
     jobs = sorted(set(jobs))

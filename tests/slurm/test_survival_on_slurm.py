@@ -18,7 +18,7 @@ def name(point: str) -> str:
 @pytest.fixture(scope="module")
 def limited(slurm: Client, tmp_path_factory: pytest.TempPathFactory) -> ToySweep:
     """Two points with a time limit of a minute, launched and left alone; one of them does not listen to signals."""
-    slurm_settings = {"time": 1, "signal_delay": 45}
+    slurm_settings = {"time": 1, "signal_delay": 45, "sbatch": {"nodelist": "n1"}}  # n2 will fail meanwhile
     sweep = ToySweep(
         tmp_path_factory.mktemp("limited") / "sweep", points={"heard": {}, "deaf": {}}, slurm=slurm_settings
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def base(sample_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "evaluate_every": 2,
         },
         "log": {"every": 1},
+        "deepspeed": str(ROOT / "configs" / "deepspeed" / "zero1.json"),
     }
     path = tmp_path_factory.mktemp("base") / "small.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -51,24 +52,22 @@ class RealSweep(ToySweep):
 
 
 @pytest.fixture(scope="module")
-def unbroken(slurm: Client, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folder of the same run on this machine without Slurm, two processes."""
-    sweep = RealSweep(tmp_path_factory.mktemp("unbroken") / "sweep", base)
-    assert "1 finished" in slurm.sweep(*sweep.words, "--executor", "local")
-    assert len(numbers(sweep.only)) == STEPS
-    return sweep.only
+def unbroken(slurm: Client, base: Path, tmp_path_factory: pytest.TempPathFactory) -> RealSweep:
+    """A job with two tasks that nothing happens to."""
+    sweep = RealSweep(tmp_path_factory.mktemp("unbroken") / "sweep", base, tasks_per_node=2)
+    slurm.sweep(*sweep.words, "--executor", "slurm", "--every", 0.5)
+    return sweep
 
 
-def test_two_tasks_of_a_job_are_two_ranks_of_deepspeed(
-    slurm: Client, base: Path, unbroken: Path, tmp_path: Path
-) -> None:
-    sweep = RealSweep(tmp_path / "tasks", base, tasks_per_node=2)
-    assert "1 finished" in slurm.sweep(*sweep.words, "--executor", "slurm", "--every", 0.5)
-    assert numbers(sweep.only) == numbers(unbroken)
+def test_two_tasks_of_a_job_are_two_ranks_of_deepspeed(unbroken: RealSweep) -> None:
+    assert unbroken.state("base_seed-1") == "finished" and len(numbers(unbroken.only)) == STEPS
+    environment = json.loads((unbroken.only / "environment.json").read_text())
+    assert environment["world_size"] == 2
+    assert (unbroken.only / "checkpoints" / f"step-{STEPS}").is_dir()
 
 
 def test_two_nodes_preempted_and_requeued_give_the_numbers_of_the_unbroken_run(
-    slurm: Client, base: Path, unbroken: Path, tmp_path: Path
+    slurm: Client, base: Path, unbroken: RealSweep, tmp_path: Path
 ) -> None:
     sweep = RealSweep(tmp_path / "nodes", base, nodes=2, tasks_per_node=1)
     launch = slurm.start(*sweep.words, "--executor", "slurm", "--every", 0.5)
@@ -79,14 +78,14 @@ def test_two_nodes_preempted_and_requeued_give_the_numbers_of_the_unbroken_run(
     record = sweep.record("base_seed-1")
     assert [entry["cause"] for entry in record["history"]] == ["preempted", "finished"]
     assert 0 < record["history"][0]["step"] < STEPS
-    assert numbers(sweep.only) == numbers(unbroken)
+    assert numbers(sweep.only) == numbers(unbroken.only)
 
 
 def test_a_job_array_submitted_by_hand_trains_a_seed_per_element(slurm: Client, base: Path, tmp_path: Path) -> None:
     command = f"{slurm.python} {ROOT}/launch/train.py --config {base} --train.max_steps 2 --seed $SLURM_ARRAY_TASK_ID"
     slurm.slurm("sbatch", "--array=0-1", f"--chdir={tmp_path}", "--cpus-per-task=1", "-o", "%a.log", "--wrap", command)
     until(slurm.idle, "the end of the array")
-    results: Callable[[int], Path] = lambda seed: tmp_path / "runs" / f"small-{seed}" / "result.json"  # noqa: E731
     for seed in (0, 1):
-        assert results(seed).is_file(), (tmp_path / f"{seed}.log").read_text()
-        assert yaml.safe_load(results(seed).read_text())["seed"] == seed
+        result = tmp_path / "runs" / f"small-{seed}" / "result.json"
+        assert result.is_file(), (tmp_path / f"{seed}.log").read_text()
+        assert json.loads(result.read_text())["seed"] == seed
