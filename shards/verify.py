@@ -6,6 +6,7 @@ Nothing of the folder is trusted: it may come from a stranger. Clips are decoded
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -282,8 +283,6 @@ def _meta_faults(meta: dict[str, Any], task: ClipTask) -> list[Fault]:
 
 def _decode(data: bytes, suffix: str, meta: dict[str, Any]) -> None:
     """Decode all frames and compare their number with KEY.json's."""
-    import io
-
     import av
 
     from shards.probe import open_clip
