@@ -7,6 +7,7 @@ decoder process (pool.py), or in the caller's when it asked for no workers.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import zlib
@@ -122,7 +123,12 @@ def decode(descriptor: int, job: Job, settings: Settings, out: np.ndarray) -> Sa
     }
     if "json" not in wanted:
         raise BadSample("missing", "the sample has no KEY.json")
-    members = read_members(descriptor, wanted)
+    try:
+        members = read_members(descriptor, wanted)
+    except BadSample as error:
+        with contextlib.suppress(BadSample):  # KEY.json may be fine: people look for ids
+            error.id = parse_meta(read_members(descriptor, {"json": wanted["json"]})["json"])["id"]
+        raise
     meta = parse_meta(members["json"])
     sample = Sample(id=meta["id"], dataset=meta["dataset"], text=meta["text"], label=float(meta["label"]))
     try:
