@@ -15,7 +15,7 @@ from vadv.clips import open_clips
 from vadv.config import Config
 from vadv.features.cache import FeatureCache
 from vadv.tasks import Task
-from vadv.training import folder
+from vadv.training import board, folder
 from vadv.training.distributed import World
 from vadv.training.evaluation import Evaluation, evaluate, open_stream, write_predictions
 from vadv.training.logging import RunLog
@@ -87,7 +87,15 @@ class Judge:
                 write_predictions(self.run / "predictions" / f"{split}.csv", evaluation, self.clips[split])
                 self.log.scalars(self.state.step, self.state.epoch, f"best_{split}", evaluation.metrics)
             write_result(self.run, self.config, self.state, self.task, found, self.clips, self.parameters)
+            self._board(found)
         self.world.barrier()
+
+    def _board(self, found: dict[str, Evaluation]) -> None:
+        self.log.hyperparameters(board.hyperparameters(self.config), board.results(found["test"].metrics))
+        for split, evaluation in found.items():
+            clips = self.clips[split]
+            lines = board.worst_texts(evaluation.table, lambda index: clips.meta(*clips.locate(index))["text"])  # noqa: B023
+            self.log.text(self.state.step, f"{split}/largest errors", lines)
 
     def _keep(self, found: Evaluation) -> None:
         save_trained(self.engine, self.run / WEIGHTS, self.world)

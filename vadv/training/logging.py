@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from shards.clip import Fault
+from vadv.training.board import tag
 from vadv.training.folder import BAD_SAMPLES, METRICS
 
 
@@ -38,13 +39,17 @@ class RunLog:
             self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1, flush_secs=20)
 
     def scalars(self, step: int, epoch: int, split: str, values: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl, and the numbers in it to TensorBoard, grouped by split."""
+        """One line of metrics.jsonl, and the numbers in it to TensorBoard, in sections.
+
+        The best student's metrics are one point each and no curve: HPARAMS shows them.
+        """
         if self._metrics is None:
             return
         self._metrics.write(json.dumps({"step": step, "epoch": epoch, "split": split, **values}) + "\n")
         self._metrics.flush()
         for name, value in _numbers(values):
-            self._board.add_scalar(f"{split}/{name}", value, step)
+            if not split.startswith("best_") and not name.endswith("/n"):
+                self._board.add_scalar(tag(split, name), value, step)
 
     def histograms(self, step: int, split: str, table: Mapping[str, np.ndarray]) -> None:
         """The distributions of labels and logits side by side (Fig. 5)."""
@@ -56,12 +61,11 @@ class RunLog:
     def hyperparameters(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
         """A row of TensorBoard's HPARAMS tab, in this run's own folder."""
         if self._board is not None:
-            flat = {key: value for key, value in settings.items() if isinstance(value, (bool, int, float, str))}
-            self._board.add_hparams(flat, dict(results), run_name=".")
+            self._board.add_hparams(dict(settings), dict(results), run_name=".")
 
-    def text(self, step: int, name: str, lines: Iterable[str]) -> None:
-        """A table of texts with their predictions, as Markdown."""
-        if self._board is not None:
+    def text(self, step: int, name: str, lines: Sequence[str]) -> None:
+        """Lines of Markdown, such as a table of texts with their predictions; nothing where there are none."""
+        if self._board is not None and lines:
             self._board.add_text(name, "\n".join(lines), step)
 
     def samples(self, step: int, epoch: int, ids: list[str]) -> None:
