@@ -60,20 +60,20 @@ class Work:
             self.teacher = _teacher(teacher)
             if teacher.text is not None:
                 self.prompts = _text(teacher.text, *teacher.prompt_ids.shape)
-        self._student = student
+        self._tokens, self._texts, self._attention = Flops(), Flops(), Flops()
+        if isinstance(student, Student):
+            encoder: Any = student.encoder
+            trained = any(p.requires_grad for p in encoder.parameters())
+            layers = list(encoder.encoder.layer)
+            self._tokens = sum((linears(layer, 1, trained) for layer in layers), Flops())
+            self._attention = attention(1, 1, encoder.config.hidden_size, trained) * len(layers)
+            self._texts = linears(student.head, 1, trained)
+        elif student is not None:  # students of features: one vector is one text here
+            self._texts = linears(student, 1)
 
     def student(self, texts: int, length: int) -> Flops:
-        """Of the student for texts padded to `length` tokens, or of the students of features, for which it is 0."""
-        if not isinstance(self._student, Student):
-            return linears(self._student, texts) if self._student is not None else Flops()
-        encoder, head = self._student.encoder, self._student.head
-        trained = any(p.requires_grad for p in encoder.parameters())
-        sizes: Any = encoder.config
-        one = Flops()
-        for layer in encoder.encoder.layer:
-            one += linears(layer, length, trained)
-            one += attention(length, length, sizes.hidden_size, trained)
-        return (one + linears(head, 1, trained)) * texts
+        """Of the student, or the students of features, for texts padded to `length` tokens."""
+        return (self._tokens * length + self._attention * length**2 + self._texts) * texts
 
     def micro_batch(self, batch: Batch, encoded: int) -> Flops:
         """Of one training micro-batch.
@@ -83,7 +83,7 @@ class Work:
             encoded: clips that frozen CLIP encodes; the others come from the cache.
         """
         slots = len(batch.weight)
-        length = batch.input_ids.shape[1] if batch.input_ids is not None else 1
+        length = batch.input_ids.shape[1] if batch.input_ids is not None else 0
         return self.student(slots, length) + self.teacher * slots + self.prompts + self.frozen * encoded
 
 

@@ -21,7 +21,6 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 from vadv.training import checkpoints
 from vadv.training.distributed import World
 
-
 GROUP_SETTINGS = ("weight_decay", "lr_factor")
 """What distinguishes our parameter groups (engine.py)."""
 

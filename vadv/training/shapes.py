@@ -15,14 +15,16 @@ from vadv.models.teacher import FACE_FRAMES, FACE_WIDTH
 
 
 @contextlib.contextmanager
-def shapes_of(config: Config, clips: int, tokens: int) -> Iterator[tuple[nn.Module, Batch]]:
+def shapes_of(
+    config: Config, clips: int, tokens: int, dtype: torch.dtype = torch.float32
+) -> Iterator[tuple[nn.Module, Batch]]:
     """The model of a sentiment configuration, and a micro-batch of so many clips and texts of so many tokens.
 
-    Inside, torch computes shapes and formats of tensors, in no memory and almost no time, as if on a CPU in float32.
+    Inside, torch computes shapes and formats of tensors, in no memory and almost no time, as if on a CPU.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    model = meta_model(config)
+    model = meta_model(config).to(dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         yield model.train(), _micro_batch(config, clips, tokens)
