@@ -26,7 +26,7 @@ from slurm import summary
 from slurm.alive import is_alive
 from slurm.attempt import WRONG_USE, Ending, claim, settle
 from slurm.folder import Folder, read_json, write_text
-from slurm.record import changing
+from slurm.record import changing, read_record
 from slurm.rendezvous import rank_environment
 from vadv.config_file import build
 
@@ -86,8 +86,8 @@ def end(folder: Folder, point: str, code: int) -> int:
     print(f"{time.strftime('%F %T')} ranks ended with {code}, {known.get('JobState', '?')}: {verdict}", flush=True)
     if verdict == "again":
         return AGAIN
-    if verdict == "over":
-        summary.write(folder)
+    if verdict == "over" and all(read_record(folder, plan["name"]).over for plan in folder.points()):
+        summary.write(folder)  # the launch may be long gone; until now --status has written it
     return code if verdict == "over" else 0
 
 

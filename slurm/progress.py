@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,41 @@ def result(run: Path) -> dict[str, Any] | None:
 
 
 def progress(run: Path) -> Progress:
-    """Read metrics.jsonl; a torn last line (the run is writing) is left out."""
-    seen = Progress()
-    for entry in _lines(run / "metrics.jsonl"):
-        seen.step, seen.epoch = entry.get("step", seen.step), entry.get("epoch", seen.epoch)
-        if entry.get("split") == "train":
-            seen.rate = entry.get("samples_per_second", seen.rate)
-        elif entry.get("split") == "valid":
-            mae = entry.get("text", entry).get("mae")
-            if isinstance(mae, (int, float)) and (seen.best is None or mae < seen.best):
-                seen.best = float(mae)
+    """Read what is new in metrics.jsonl; a torn last line (the run is writing) is left for the next time."""
+    path = run / "metrics.jsonl"
+    try:
+        size = path.stat().st_size
+    except OSError:
+        _READ.pop(path, None)
+        return Progress()
+    offset, seen = _READ.get(path, (0, Progress()))
+    if size < offset:  # an attempt has cut it back to its checkpoint
+        offset, seen = 0, Progress()
+    with path.open("rb") as file:
+        file.seek(offset)
+        new = file.read()
+    whole = new[: new.rfind(b"\n") + 1]
+    for line in whole.decode("utf-8", errors="replace").splitlines():
+        try:
+            _note(seen, json.loads(line))
+        except (ValueError, AttributeError):
+            continue
+    _READ[path] = offset + len(whole), seen
     return seen
+
+
+_READ: dict[Path, tuple[int, Progress]] = {}
+"""How far each metrics.jsonl was read: a watched sweep has thousands of them, which only grow."""
+
+
+def _note(seen: Progress, entry: dict[str, Any]) -> None:
+    seen.step, seen.epoch = entry.get("step", seen.step), entry.get("epoch", seen.epoch)
+    if entry.get("split") == "train":
+        seen.rate = entry.get("samples_per_second", seen.rate)
+    elif entry.get("split") == "valid":
+        mae = entry.get("text", entry).get("mae")
+        if isinstance(mae, (int, float)) and (seen.best is None or mae < seen.best):
+            seen.best = float(mae)
 
 
 def total_steps(config: Mapping[str, Any]) -> int | None:
@@ -79,17 +103,3 @@ def total_steps(config: Mapping[str, Any]) -> int | None:
         return train["max_steps"]
     steps = train["epochs"] * math.ceil(clips / train["batch_size"])
     return min(steps, train["max_steps"] or steps)
-
-
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines that matter: validations, and the newest of training."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for number, line in enumerate(lines):
-        if '"valid"' in line or number >= len(lines) - 3:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm.folder import Folder, write_json, write_text
-from slurm.progress import progress, result, total_steps
+from slurm.progress import Progress, progress, result, total_steps
 from slurm.record import Record, read_record
 
 FORMAT = 1
@@ -69,10 +69,12 @@ def write(folder: Folder) -> list[Row]:
 
 def _row(folder: Folder, plan: dict[str, Any]) -> Row:
     run = folder.run(plan["name"])
-    record, seen, done = read_record(folder, plan["name"]), progress(run), result(run)
-    total = total_steps(plan["config"])
-    step = done["steps"] if done and "steps" in done else seen.step
-    best = (done or {}).get("best") or {}
+    record, done = read_record(folder, plan["name"]), result(run)
+    # A finished run need not be read line by line.
+    seen = progress(run) if done is None else Progress(step=done.get("steps"), best=(done.get("best") or {}).get("mae"))
+    if done is not None and done.get("epochs"):
+        seen.epoch = done["epochs"] - 1
+    total, step = total_steps(plan["config"]), seen.step
     eta = None
     if record.state == "running" and seen.rate and total is not None and step is not None:
         eta = max(0, total - step) * plan["config"]["train"]["batch_size"] / seen.rate
@@ -82,7 +84,7 @@ def _row(folder: Folder, plan: dict[str, Any]) -> Row:
         step=step,
         total=total,
         epoch=seen.epoch,
-        best=best.get("mae", seen.best),
+        best=seen.best,
         eta=eta,
         result=done,
     )
