@@ -63,6 +63,7 @@ def test_two_tasks_of_a_job_are_two_ranks_of_deepspeed(unbroken: RealSweep) -> N
     assert unbroken.state("base_seed-1") == "finished" and len(numbers(unbroken.only)) == STEPS
     environment = json.loads((unbroken.only / "environment.json").read_text())
     assert environment["world_size"] == 2
+    assert Path(environment["copy"]).parent == unbroken.out / "code" and environment["commit"]
     assert (unbroken.only / "checkpoints" / f"step-{STEPS}").is_dir()
 
 

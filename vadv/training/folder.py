@@ -77,8 +77,7 @@ def environment(world_size: int, devices: list[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]},
-        "commit": _git(root, "rev-parse", "HEAD"),
-        "uncommitted": _git(root, "status", "--porcelain", "--untracked-files=no"),
+        **_code(root),
         "command": sys.argv,
         "world_size": world_size,
         "devices": devices,
@@ -138,6 +137,15 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value, f"{prefix}{key}.")
     return flat
+
+
+def _code(root: Path) -> dict[str, Any]:
+    """Commit of the code that runs. A sweep's points run a copy of it, which knows where it came from."""
+    copied = root / "commit.json"
+    if copied.is_file():
+        return {**json.loads(copied.read_text(encoding="utf-8")), "copy": str(root)}
+    status = ("status", "--porcelain", "--untracked-files=no")
+    return {"commit": _git(root, "rev-parse", "HEAD"), "uncommitted": _git(root, *status)}
 
 
 def _git(root: Path, *words: str) -> str | None:
