@@ -7,7 +7,7 @@ import json
 import signal
 from collections.abc import Callable
 
-from conftest import Client, ToySweep, until
+from sweeping import Client, ToySweep, until
 from toy import expected, losses
 
 

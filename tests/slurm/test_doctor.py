@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Client
+from sweeping import ROOT, Client
 
 from slurm import doctor as site
 from slurm.settings import Slurm

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from sweeping import ROOT
 
 CONTAINERS = ROOT / "slurm" / "containers"
 BIN = Path(sys.executable).parent

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, Client, ToySweep, until
+from sweeping import ROOT, Client, ToySweep, until
 from toy import expected, losses
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Client, ToySweep, until
+from sweeping import Client, ToySweep, until
 from toy import expected, losses
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from sweeping import ROOT
 
 from slurm.settings import Slurm
 from slurm.sweep import Point, expand, read_sweep

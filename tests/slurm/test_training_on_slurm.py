@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, Client, ToySweep, until
+from sweeping import ROOT, Client, ToySweep, until
 from training_runs import logged, numbers
 
 STEPS = 16

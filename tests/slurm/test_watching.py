@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Client, ToySweep
+from sweeping import ROOT, Client, ToySweep
 
 from slurm.folder import Folder, write_json, write_text
 from slurm.progress import Progress, checkpoint_step, progress, total_steps
