@@ -78,12 +78,7 @@ def write_run(
     folder.mkdir(parents=True)
     config = asdict(Config(seed=seed))
     config["data"]["shards"] = f"/data/{dataset}"
-    for key, value in (settings or {}).items():
-        section = config
-        *path, last = key.split(".")
-        for name in path:
-            section = section[name]
-        section[last] = value
+    _put(config, settings or {})
     variant = config["objective"]["variant"] if config["teacher"] else "student alone"
     rng = np.random.default_rng([seed, len(variant)])
     rows = clips(120, dataset) if rows is None else rows
@@ -149,6 +144,64 @@ def write_run(
             values = [f"{column[index]:.9g}" for column in table.values()]
             writer.writerow([row["id"], row["dataset"], row["text"], f"{row['label']:.6g}", *values])
     return folder
+
+
+def write_retrieval(
+    folder: Path,
+    *,
+    seed: int = 1,
+    settings: dict[str, Any] | None = None,
+    noise: float = 1.0,
+    dataset: str = "vegas",
+    method: str | None = None,
+) -> Path:
+    """A run folder of the retrieval task; with `method`, the result of a comparator (vadv/comparators/results.py)."""
+    from vadv.tasks.retrieval import retrieval_metrics
+
+    folder.mkdir(parents=True)
+    config = asdict(Config(seed=seed, task="retrieval"))
+    config["teacher"]["face"] = False
+    config["data"]["shards"] = f"/data/{dataset}"
+    _put(config, settings or {})
+    rng = np.random.default_rng([seed, 7])
+    label = np.repeat(np.arange(5), 8)
+    audio, visual = (np.eye(5)[label] + rng.normal(0, noise, (40, 5)) for _ in range(2))
+    scores = {"students": {**retrieval_metrics(audio, visual, label), "n": len(label)}}
+    result = {
+        "state": "finished",
+        "task": "retrieval",
+        "dataset": dataset,
+        "variant": config["objective"]["variant"] if config["teacher"] else "student alone",
+        "seed": seed,
+        "splits": {"valid": scores, "test": scores},
+        "wall_seconds": 9.0,
+        "config": config,
+    }
+    if method:
+        result |= {"variant": "comparator", "method": method, "title": method.upper(), "random": method == "dcca"}
+        result["config"] = {**config, "teacher": None, "method": method}
+        _write_json(folder / "result.json", result)
+        return folder
+    (folder / "config.yaml").write_text(yaml.dump(config, Dumper=yaml.CSafeDumper), encoding="utf-8")
+    _write_json(folder / "result.json", result)
+    (folder / "predictions").mkdir()
+    with (folder / "predictions" / "test.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        heads = [f"{name}_{number}" for name in ("audio", "visual") for number in range(5)]
+        writer.writerow(["id", "dataset", "text", "label", *heads, "score_a_bell_1"])
+        for row in range(len(label)):
+            numbers = [f"{value:.9g}" for value in (*audio[row], *visual[row], 0.5)]
+            writer.writerow([f"clip-{row}", dataset, "a bell", label[row], *numbers])
+    return folder
+
+
+def _put(config: dict[str, Any], settings: dict[str, Any]) -> None:
+    for key, value in settings.items():
+        section = config
+        *path, last = key.split(".")
+        for name in path:
+            section = section[name]
+        section[last] = value
 
 
 def write_sweep(folder: Path, seeds: int = 5, dataset: str = "sample", **options: Any) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,8 @@ def test_missing_and_failed_seeds_are_flagged_and_not_called_best(tmp_path: Path
 
 def test_one_odd_seed_does_not_make_the_other_rows_incomplete() -> None:
     class Some:
+        seedless = False
+
         def __init__(self, *seeds: int) -> None:
             self.seeds = set(seeds)
 
@@ -237,6 +240,69 @@ def test_table_12_agrees_with_the_scores(sweep: Path) -> None:
     assert ours.label.startswith("w/ step-distillation → w/o step-distillation")
     assert ours.cells["epsilon"][0].value == pytest.approx(0, abs=0.05)
     assert ours.cells["difference"][0].value < 0  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def retrieval(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs for Tables 4, 8 and 11."""
+    root = tmp_path_factory.mktemp("retrieval")
+    points: dict[str, tuple[dict[str, Any], float]] = {
+        "step": ({}, 0.5),
+        "none": ({"objective.variant": "none"}, 0.9),
+        "visual": ({"retrieval.sides": "visual"}, 0.7),
+        "audio": ({"retrieval.sides": "audio"}, 0.7),
+        "kd": ({"objective.variant": "kd"}, 0.8),
+    }
+    for name, (settings, noise) in points.items():
+        for seed in (1, 2):
+            made_runs.write_retrieval(root / f"{name}-{seed}", seed=seed, settings=settings, noise=noise)
+    made_runs.write_retrieval(root / "c-cca-1", method="c-cca", noise=1.2)
+    made_runs.write_retrieval(root / "dcca-1", method="dcca", noise=1.2)
+    return root
+
+
+def test_retrieval_runs_fill_their_tables(retrieval: Path) -> None:
+    groups = groups_of(retrieval)
+    ours = {n: [one.label for one in table(groups, n).rows if not one.published] for n in (4, 8, 11)}
+    assert ours[4] == ["C-CCA", "DCCA", "EICS-style student, not distilled", "VideoAdviser (ours)"]
+    assert ours[8] == [
+        "EICS-style student, not distilled",
+        "- w/ video distillation",
+        "- w/ audio distillation",
+        "- w/ audio and video distillation",
+    ]
+    assert ours[11] == ["KD", "w/ step-distillation (ours)"]
+    made = table(groups, 4)
+    assert row(made, "VideoAdviser (ours)").cells["map_mean"][0].text.count("±") == 1
+    # Nothing random in CCA: one run is all there is. A comparator with seeds lacks one.
+    assert (row(made, "C-CCA").complete, row(made, "DCCA").complete) == (True, False)
+    used = [one for number in (4, 8, 11) for one in table(groups, number).used]
+    assert set(used) == set(groups)
+
+
+SWEEPS = sorted((Path(__file__).parents[2] / "configs" / "sweeps").glob("table*.yaml"))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_point_of_a_shipped_sweep_is_in_its_table(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm.sweep import expand, read_sweep
+    from vadv.report.runs import Run
+
+    monkeypatch.chdir(path.parents[2])
+    number = int("".join(filter(str.isdigit, path.stem)))
+    runs = []
+    for point in expand(read_sweep(path), 1):
+        config = asdict(point.config)
+        shards = [shards.removeprefix("data/").removesuffix("-shards") for shards in point.config.data.folders()]
+        scores = {"mae": 0.5, "acc2": 0.8, "map_mean": 0.5, "n": 9}
+        heads = dict.fromkeys(("text", "video", "scores", "students"), scores)
+        result = {"seed": config["seed"], "splits": {"test": heads}, "config": config}
+        runs.append(Run(folder=Path("x"), name=point.name, config=config, result=result, datasets=tuple(shards)))
+    groups = group(runs)
+    used = {one for made in tables.build(groups, [number]) for one in made.used}
+    assert groups and [one.traits for one in groups if one not in used] == []
+    # One mean over all seeds of a point, never a run on its own.
+    assert {len(one.runs) for one in groups} == {len({run.seed for run in runs})}
 
 
 def test_csv_holds_plain_numbers(sweep: Path) -> None:

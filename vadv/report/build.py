@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vadv.report import clips, cost, render, tables
 from vadv.report.figures.draw import draw
-from vadv.report.groups import Group, group
+from vadv.report.groups import MAIN, Group, group
 from vadv.report.page.write import Content, write
 from vadv.report.runs import Run, find
 from vadv.report.scenes import scenes
@@ -73,7 +73,7 @@ def build(
     if numbers is None or 5 in numbers:
         wanted += _costs(groups, out / "cost.json", measure, progress)
     report = Report(
-        tables=[table for table in wanted if table.measured or numbers is not None],
+        tables=[table for table in sorted(wanted, key=_place) if numbers is not None or _tells(table)],
         problems={run.name: run.problem for run in found if run.problem},
         outside=_outside(groups, every),
     )
@@ -131,6 +131,17 @@ def _rest(
     report.written += [path for figure in figures for path in (figure.png, figure.svg)] + [out / "index.html"]
 
 
+def _place(table: Table) -> tuple[int, bool]:
+    """By number, what was measured of Table 5 after the rest of it."""
+    return table.number, table.name == cost.NAME
+
+
+def _tells(table: Table) -> bool:
+    """Whether a table has anything to say: a measured row, and for comparisons another one beside it."""
+    measured = sum(not row.published for row in table.rows)
+    return measured > 0 and (table.number in (2, 4, 5) or len(table.rows) > 1)
+
+
 def _costs(groups: Sequence[Group], path: Path, measure: bool, progress: Callable[[str], None]) -> list[Table]:
     """The measured half of Table 5: anew when asked for, else as an earlier report in the same folder left it."""
     if measure:
@@ -183,10 +194,13 @@ def _write_runs(found: Sequence[Run], path: Path) -> Path:
     """Every run on a line, those without a result too."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        metrics = ("mae", "acc7", "acc5", "acc2", "f1", "acc2_nonzero", "f1_nonzero", "corr", "n")
+        sentiment = ("mae", "acc7", "acc5", "acc2", "f1", "acc2_nonzero", "f1_nonzero", "corr")
+        retrieval = ("map_a2v", "map_v2a", "map_mean")
+        metrics = (*sentiment, *retrieval, "n")
         writer.writerow(["run", "folder", "state", "problem", "dataset", "variant", "seed", *metrics])
         for run in found:
-            scores = [run.score("text", key) for key in metrics]
+            head = MAIN[run.config["task"]][0] if run.config else ""
+            scores = [run.score(head, key) for key in metrics]
             writer.writerow(
                 [
                     run.name,

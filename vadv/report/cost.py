@@ -63,6 +63,9 @@ class Cost:
     memory: int
 
 
+NAME = "table-05-cost"
+"""Name of the table's files."""
+
 COLUMNS = (
     Column(key="parameters", label="Parameters"),
     Column(key="gflops", label="GFLOPs per clip", digits=2),
@@ -129,7 +132,7 @@ def table(costs: Sequence[Cost]) -> Table | None:
     """The second half of Table 5."""
     if not costs:
         return None
-    made = Table(number=5, name="table-05-cost", title="Measured cost of inference", columns=COLUMNS)
+    made = Table(number=5, name=NAME, title="Measured cost of inference", columns=COLUMNS)
     for cost in costs:
         row = Row(key="", label=f"{cost.student}: {cost.subject}, {cost.device}")
         values = {
@@ -155,7 +158,9 @@ class _Student:
 
     def __init__(self, job: dict[str, Any], device: Any) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True)
         most = int(job["config"]["student"]["max_tokens"])
         self.tokens = [tokenizer(text, truncation=True, max_length=most)["input_ids"] for text in job["texts"]]

@@ -37,6 +37,9 @@ FREE = {
 }
 """Settings by which two runs of one group may differ."""
 
+MAIN = {"sentiment": ("text", "mae"), "retrieval": ("students", "map_mean")}
+"""The output and the metric that a task's students are judged by."""
+
 STUDENTS = {"roberta-large": "RoBERTa-Large", "roberta-base": "RoBERTa-Base", "bert-base": "BERT"}
 """Names of tables for models of the hub, by a part of the model's name."""
 
@@ -102,9 +105,14 @@ class Group:
         return {seed: run.score(head, key, split, dataset) for seed, run in sorted(self.runs.items())}
 
     @property
+    def seedless(self) -> bool:
+        """Whether the method has nothing random, so that one run says all."""
+        return any((run.result or {}).get("random") is False for run in self.runs.values())
+
+    @property
     def typical(self) -> Run | None:
-        """The run whose MAE is the median of the seeds' (the lower of two): the one that figures show."""
-        scores = self.scores("text", "mae")
+        """The run whose main score is the median of the seeds' (the lower of two): the one that figures show."""
+        scores = self.scores(*MAIN[self.traits.task])
         scored = sorted((score, seed) for seed, score in scores.items() if score is not None)
         return self.runs[scored[(len(scored) - 1) // 2][1]] if scored else None
 
@@ -115,7 +123,7 @@ def traits(run: Run) -> Traits:
     return Traits(
         task=run.config["task"],
         datasets=run.datasets,
-        student=student_name(student["model"]),
+        student=student_name(student["model"]) if run.config["task"] == "sentiment" else "EICS-style",
         frozen=bool(student["frozen"]),
         teacher=teacher is not None,
         face=teacher is not None and bool(teacher["face"]),
@@ -204,7 +212,7 @@ def _add(group: Group, run: Run) -> None:
 
 
 def _compare_sizes(group: Group) -> None:
-    sizes = {seed: run.score("text", "n") for seed, run in sorted(group.runs.items())}
+    sizes = {seed: run.score(MAIN[group.traits.task][0], "n") for seed, run in sorted(group.runs.items())}
     if len(set(sizes.values())) > 1:
         group.remarks.append(
             "test sizes differ: " + ", ".join(f"{size:g} (seed {seed})" for seed, size in sizes.items() if size)

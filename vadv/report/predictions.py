@@ -44,3 +44,23 @@ def predictions(run: Run, split: str = "test") -> Predictions | None:
         texts=[row["text"] for row in rows],
         values=values,
     )
+
+
+def retrieval_vectors(run: Run, split: str = "test") -> dict[str, np.ndarray] | None:
+    """What a retrieval run compares: `audio` (N, C), `visual` (N, C) and `label` (N,); None as for `predictions`.
+
+    Logits, or their softmax where the run's settings say so.
+    """
+    rows = run.predictions(split)
+    try:
+        found = {"label": np.array([float(row["label"]) for row in rows])}
+        for name in ("audio", "visual"):
+            columns = [key for key in rows[0] if key.rpartition("_")[0] == name and key.rpartition("_")[2].isdigit()]
+            logits = np.array([[float(row[key]) for key in columns] for row in rows])
+            if run.config["retrieval"]["vector"] == "probabilities":
+                powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+                logits = powers / powers.sum(axis=1, keepdims=True)
+            found[name] = logits
+    except (ValueError, KeyError, IndexError):
+        return None
+    return found if found["audio"].shape == found["visual"].shape and found["audio"].size else None

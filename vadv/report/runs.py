@@ -21,8 +21,8 @@ from vadv.metrics import sentiment
 
 MARKS = ("result.json", "config.yaml", "metrics.jsonl")
 """A folder that holds one of these is a run."""
-HEADS = ("text", "video", "prompt")
-"""The three logits that regress sentiment."""
+TASKS = ("sentiment", "retrieval")
+"""What a report knows to score."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -234,7 +234,8 @@ def _config_fault(config: dict[str, Any]) -> str | None:
     for section, key in wanted:
         if not isinstance(config.get(section), dict) or key not in config[section]:
             return f"its configuration has no {section}.{key}"
-    return None if "task" in config else "its configuration has no task"
+    task = config.get("task")
+    return None if task in TASKS else f"its configuration has the task {task!r}, expected one of {', '.join(TASKS)}"
 
 
 def _config(folder: Path) -> dict[str, Any] | None:

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vadv.report.groups import Group, shown, slug
+from vadv.report.groups import MAIN, Group, Traits, shown, slug
 from vadv.report.tables import VARIANTS
 
 NAMES = {**VARIANTS, "alone": "student alone"}
-"""How series are called, by variant; also the order in which they are drawn."""
+"""How series are called, by variant."""
 ORDER = ("step", "none", "alone", "crd", "step-without-first", "fitnet", "kd", "pkt")
+"""In which they are drawn."""
+SIDES = {"both": "", "visual": ", video student only", "audio": ", audio student only"}
+"""What is said of the retrieval task's students that the teacher reached."""
+OURS = NAMES["step"]
+"""The method as it is by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,34 +25,54 @@ class Scene:
     """Groups that may be shown side by side: the same data and the same student.
 
     Attributes:
+        task: sentiment or retrieval.
         name: for files, `mosi-roberta-large`.
         title: for people.
         groups: series name → group, the most telling first.
     """
 
+    task: str
     name: str
     title: str
     groups: dict[str, Group]
 
 
 def scenes(groups: Sequence[Group]) -> list[Scene]:
-    """All scenes of the sentiment task, in the order of their names.
+    """All scenes, in the order of their names.
 
-    Where several settings were tried for one way of teaching, the group with the lowest validation MAE stands for it.
+    Where several settings were tried for one way of teaching, the group that is best on the validation split stands
+    for it.
     """
-    sorted_: dict[tuple[tuple[str, ...], str], dict[str, list[Group]]] = {}
+    sorted_: dict[tuple[str, tuple[str, ...], str], dict[tuple[int, str], list[Group]]] = {}
     for group in groups:
         kind = group.traits
-        if kind.task == "sentiment" and group.runs and (kind.whole or not kind.teacher) and not kind.frozen:
-            sorted_.setdefault((kind.datasets, kind.student), {}).setdefault(kind.variant, []).append(group)
+        if group.runs and _shown(kind):
+            series = (ORDER.index(kind.variant), NAMES[kind.variant] + (SIDES[kind.sides] if kind.teacher else ""))
+            sorted_.setdefault((kind.task, kind.datasets, kind.student), {}).setdefault(series, []).append(group)
     found = []
-    for (datasets, student), variants in sorted(sorted_.items()):
-        series = {NAMES[key]: min(variants[key], key=_validation) for key in ORDER if key in variants}
-        title = f"{shown(datasets)}, {student}"
-        found.append(Scene(name=slug("-".join([*datasets, student])), title=title, groups=series))
+    for (task, datasets, student), variants in sorted(
+        sorted_.items(), key=lambda item: (item[0][0] == "retrieval", item)
+    ):
+        found.append(
+            Scene(
+                task=task,
+                name=slug("-".join([*datasets, student])),
+                title=f"{shown(datasets)}, {student}",
+                groups={name: min(tried, key=_validation) for (_, name), tried in sorted(variants.items())},
+            )
+        )
     return found
 
 
+def _shown(kind: Traits) -> bool:
+    if kind.task == "retrieval":
+        return kind.method == "ours"
+    return (kind.whole or not kind.teacher) and not kind.frozen
+
+
 def _validation(group: Group) -> tuple[float, int]:
-    scores = [score for score in group.scores("text", "mae", "valid").values() if score is not None]
-    return (float(np.mean(scores)) if scores else float("inf"), -len(group.runs))
+    """Smaller is better."""
+    head, key = MAIN[group.traits.task]
+    scores = [score for score in group.scores(head, key, "valid").values() if score is not None]
+    sign = 1 if key == "mae" else -1
+    return (sign * float(np.mean(scores)) if scores else float("inf"), -len(group.runs))

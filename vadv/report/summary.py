@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vadv.report.groups import Group
-from vadv.report.scenes import Scene
+from vadv.report.groups import MAIN, Group
+from vadv.report.scenes import OURS, Scene
 from vadv.report.significance import compare
-from vadv.report.tables import VARIANTS
 
-OURS = VARIANTS["step"]
+METRICS = {"sentiment": "MAE", "retrieval": "mean mAP"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,36 +31,34 @@ def glances(scenes: Sequence[Scene], split: str = "test") -> list[Glance]:
     """The summary of each scene that has scores."""
     found = []
     for scene in scenes:
-        scores = {name: values for name, group in scene.groups.items() if (values := _mae(group, split))}
-        lines = [f"{name}: MAE {_spread(values)}" for name, values in sorted(scores.items(), key=_mean)]
+        name, sign = METRICS[scene.task], 1 if scene.task == "sentiment" else -1
+        scores = {series: values for series, group in scene.groups.items() if (values := _values(group, split))}
+        ordered = sorted(scores.items(), key=lambda item: sign * float(np.mean(item[1])))
+        lines = [f"{series}: {name} {_spread(values)}" for series, values in ordered]
         ours = scores.get(OURS)
         if ours:
-            lines += [_verdict(name, ours, other) for name, other in scores.items() if name != OURS]
+            lines += [_verdict(scene.task, series, ours, other) for series, other in scores.items() if series != OURS]
         if lines:
             found.append(Glance(title=scene.title, lines=lines))
     return found
 
 
-def _verdict(name: str, ours: list[float], other: list[float]) -> str:
+def _verdict(task: str, series: str, ours: list[float], other: list[float]) -> str:
     """Step-distillation against another way, in words that claim no more than the seeds show."""
-    result = compare(ours, other, lower_is_better=True)
-    start = f"Step-distillation against “{name}”: MAE {'lower' if result.difference < 0 else 'higher'} by "
-    size = f"{abs(result.difference):.3f}"
+    result = compare(ours, other, lower_is_better=task == "sentiment")
+    direction = "lower" if result.difference < 0 else "higher"
+    start = f"Step-distillation against “{series}”: {METRICS[task]} {direction} by {abs(result.difference):.3f}"
     if result.low is None or result.high is None or result.epsilon is None:
-        return f"{start}{size}, from too few seeds to tell chance from effect"
+        return f"{start}, from too few seeds to tell chance from effect"
     if result.low <= 0 <= result.high:
-        ends = (result.low, result.high)
-        return f"{start}{size}, not told from chance (95 % interval of the difference {ends[0]:+.3f} to {ends[1]:+.3f})"
-    ends = (min(abs(result.low), abs(result.high)), max(abs(result.low), abs(result.high)))
-    return f"{start}{size} (95 % interval {ends[0]:.3f} to {ends[1]:.3f}; ε_min {result.epsilon:.2f})"
+        ends = f"{result.low:+.3f} to {result.high:+.3f}"
+        return f"{start}, not told from chance (95 % interval of the difference {ends})"
+    near, far = sorted((abs(result.low), abs(result.high)))
+    return f"{start} (95 % interval {near:.3f} to {far:.3f}; ε_min {result.epsilon:.2f})"
 
 
-def _mae(group: Group, split: str) -> list[float]:
-    return [value for value in group.scores("text", "mae", split).values() if value is not None]
-
-
-def _mean(item: tuple[str, list[float]]) -> float:
-    return float(np.mean(item[1]))
+def _values(group: Group, split: str) -> list[float]:
+    return [value for value in group.scores(*MAIN[group.traits.task], split).values() if value is not None]
 
 
 def _spread(values: list[float]) -> str:

@@ -154,8 +154,9 @@ def fill(table: Table, lines: Sequence[Line], published: dict[str, dict[str, str
 
 def wanted_seeds(groups: Sequence[Group]) -> set[int]:
     """Seeds that a complete row has: those that at least half of the groups were run with."""
-    every = [seed for group in groups for seed in group.seeds]
-    return {seed for seed in every if 2 * every.count(seed) >= len(groups)}
+    random = [group for group in groups if not group.seedless]
+    every = [seed for group in random for seed in group.seeds]
+    return {seed for seed in every if 2 * every.count(seed) >= len(random)}
 
 
 def finish(table: Table) -> None:
@@ -182,6 +183,7 @@ def published_row(key: str, values: dict[str, str], columns: Sequence[Column]) -
 def measured_row(line: Line, group: Group, columns: Sequence[Column], wanted: set[int], split: str = "test") -> Row:
     """The row of one group: mean ± std over its finished seeds."""
     row = Row(key=line.key, label=line.label, n=len(group.runs))
+    wanted = set() if group.seedless else wanted
     row.notes += missing(group, wanted) + group.remarks
     row.complete = not (wanted - set(group.runs))
     # The authors' modified MOSEI is told by its size: its numbers are starred, as theirs are.

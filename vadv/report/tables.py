@@ -12,21 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any
 
-from vadv.report.groups import Group, shown, slug
-from vadv.report.significance import compare
-from vadv.report.table import (
-    Column,
-    Line,
-    Part,
-    Row,
-    Table,
-    difference,
-    fill,
-    finish,
-    missing,
-    published_row,
-    wanted_seeds,
-)
+from vadv.report.groups import MAIN, Group, shown, slug
+from vadv.report.pairs import COMPARED, fill_pairs
+from vadv.report.table import Column, Line, Table, fill
 
 NUMBERS = (2, 4, 5, 6, 7, 8, 9, 10, 11, 12)
 """Tables that can be filled from runs."""
@@ -42,12 +30,6 @@ MAPS = (
     Column(key="map_v2a", label="V→A", better="high"),
     Column(key="map_mean", label="Average", better="high"),
 )
-COMPARED = (
-    Column(key="epsilon", label="ε_min", digits=2),
-    Column(key="difference", label="Δ MAE"),
-    Column(key="interval", label="95 % CI"),
-)
-
 VARIANTS = {
     "crd": "CRD",
     "kd": "KD",
@@ -62,8 +44,7 @@ VARIANTS = {
 PAIRS = (("step", "none"), ("step", "crd"), ("crd", "none"))
 """Table 12."""
 
-RETRIEVAL = "students"
-"""The output of a retrieval run that Table 4 scores."""
+RETRIEVAL = MAIN["retrieval"][0]
 
 
 @functools.cache
@@ -119,7 +100,8 @@ def table_4(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table
         if method == "ours":
             here = [g for g in here if _distils(g) and g.traits.variant == "step" and g.traits.sides == "both"]
         names = {"eics": "EICS-style student, not distilled", "ours": "VideoAdviser (ours)"}
-        lines.append(Line(key=method, label=names.get(method, method), groups=here, head=RETRIEVAL))
+        label = names.get(method) or next((title for g in here if (title := _title(g))), method)
+        lines.append(Line(key=method, label=label, groups=here, head=RETRIEVAL))
     return _make(4, datasets, "Audio-visual retrieval (mAP)", MAPS, lines, split)
 
 
@@ -230,48 +212,7 @@ def table_12(groups: list[Group], datasets: tuple[str, ...], split: str) -> Tabl
     """Significance of the differences of MAE between seeds."""
     own = [g for g in _trained(groups, datasets) if g.traits.whole]
     table = _empty(12, datasets, "Almost stochastic order of MAE over seeds", COMPARED)
-    values = _published(12, datasets)
-    wanted = wanted_seeds([g for g in own if g.traits.variant in ("step", "none", "crd")])
-    for first, second in PAIRS:
-        key = f"{first}>{second}"
-        if key in values:
-            table.rows.append(published_row(key, values[key], COMPARED))
-        for a in (g for g in own if _is(g, first)):
-            for b in (g for g in own if _is(g, second) and g.traits.student == a.traits.student):
-                row = compared_row(key, a, b, wanted, split)
-                if row:
-                    alike = [g for g in own if g.traits.variant == first and g.traits.student == a.traits.student]
-                    row.label += difference(a, alike)
-                    table.rows.append(row)
-                    table.used += [group for group in (a, b) if group not in table.used]
-    if table.measured:
-        table.notes.append(
-            "ε_min: 0 is dominance of the first over the second, below 0.5 almost (95 % confidence); "
-            "Δ MAE below 0: the first is better; its interval is a bootstrap over seeds"
-        )
-    finish(table)
-    return table
-
-
-def compared_row(key: str, a: Group, b: Group, wanted: set[int], split: str = "test") -> Row | None:
-    """One pair of groups, compared by the MAE of their seeds; None where a side has no scores."""
-    x, y = ([v for v in g.scores("text", "mae", split).values() if v is not None] for g in (a, b))
-    if not x or not y:
-        return None
-    found = compare(x, y, lower_is_better=True)
-    first, second = (VARIANTS[g.traits.variant].removesuffix(" (ours)") for g in (a, b))
-    row = Row(key=key, label=f"{first} → {second}, {a.traits.student}", n=min(found.n, found.m))
-    epsilon, delta, interval = COMPARED
-    row.cells["difference"] = [Part(text=delta.text(found.difference), value=found.difference)]
-    if found.epsilon is None:
-        row.notes.append("needs at least two seeds a side")
-    else:
-        row.cells["epsilon"] = [Part(text=epsilon.text(found.epsilon), value=found.epsilon)]
-        row.cells["interval"] = [Part(text=f"[{interval.text(found.low or 0)}, {interval.text(found.high or 0)}]")]
-    for name, group in ((first, a), (second, b)):
-        row.notes += [f"{name}: {note}" for note in missing(group, wanted)]
-    row.complete = found.epsilon is not None and wanted <= set(a.runs) & set(b.runs)
-    return row
+    return fill_pairs(table, own, PAIRS, VARIANTS, _published(12, datasets), split)
 
 
 DEFINITIONS: dict[int, tuple[str, Callable[[list[Group], tuple[str, ...], str], Table]]] = {
@@ -286,6 +227,15 @@ DEFINITIONS: dict[int, tuple[str, Callable[[list[Group], tuple[str, ...], str], 
     11: ("retrieval", table_11),
     12: ("sentiment", table_12),
 }
+
+
+def _title(group: Group) -> str | None:
+    """What a comparator calls itself; `-style` says that it is a version of our own."""
+    return next((run.result.get("title") for run in group.runs.values() if run.result), None)
+
+
+def _head(group: Group) -> str:
+    return MAIN[group.traits.task][0]
 
 
 def _empty(number: int, datasets: tuple[str, ...], title: str, columns: Sequence[Column]) -> Table:
@@ -307,7 +257,10 @@ def _make(
 ) -> Table:
     table = fill(_empty(number, datasets, title, columns), lines, _published(number, datasets), split)
     sizes = published()["test_clips"].get("+".join(datasets), [])
-    found = {run.score("text", "n", split) for group in table.used for run in group.runs.values()} - {None, *sizes}
+    found = {run.score(_head(group), "n", split) for group in table.used for run in group.runs.values()} - {
+        None,
+        *sizes,
+    }
     if sizes and found:
         clips = " and ".join(f"{size:,.0f}" for size in sorted(size for size in found if size is not None))
         expected = " or ".join(f"{size:,}" for size in sizes)

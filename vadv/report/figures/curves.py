@@ -8,23 +8,26 @@ from typing import Any
 import numpy as np
 
 from vadv.report.figures.style import LOOKS, PAGE, figure, shorten
-from vadv.report.groups import Group
+from vadv.report.groups import MAIN, Group
+
+SCORES = {"sentiment": "MAE", "retrieval": "mean mAP"}
 
 History = Sequence[dict[str, Any]]
 
 
-def training_curves(groups: Mapping[str, Group]) -> Any | None:
-    """Left: the training loss, a running mean. Right: validation MAE of the student. Lines are means over seeds.
+def training_curves(groups: Mapping[str, Group], task: str = "sentiment") -> Any | None:
+    """Left: the training loss, a running mean. Right: the students' validation score. Lines are means over seeds.
 
     Args:
         groups: name → group; their metrics.jsonl are read.
+        task: decides what the score is.
 
     Returns:
         None where no run has logged anything.
     """
     panels = [
         ("training loss (running mean)", lambda history: smoothed(*series(history, "train", ("loss",)))),
-        ("validation MAE", lambda history: series(history, "valid", ("text", "mae"))),
+        (f"validation {SCORES[task]}", lambda history: series(history, "valid", MAIN[task])),
     ]
     histories = {name: [run.history() for run in group.runs.values()] for name, group in groups.items()}
     drawn, axes = figure(PAGE, 2.3, columns=len(panels))

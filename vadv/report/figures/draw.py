@@ -12,11 +12,14 @@ from vadv.report.figures.errors import confusion, error_by_label_and_length, pre
 from vadv.report.figures.labels import label_distribution
 from vadv.report.figures.logits import logit_histograms
 from vadv.report.figures.parameters import parameters_mae
+from vadv.report.figures.scope import precision_scope_curves
 from vadv.report.figures.style import COLUMN, save, style
-from vadv.report.predictions import Predictions, predictions
+from vadv.report.predictions import Predictions, predictions, retrieval_vectors
 from vadv.report.scenes import Scene
 from vadv.report.table import Table
 
+RETRIEVED = 5
+"""Series of the precision-scope curve."""
 WITH_AND_WITHOUT = ("w/ step-distillation (ours)", "w/o step-distillation", "student alone")
 """Rows of Fig. 5: the first, and the first of the others that was run."""
 
@@ -92,10 +95,12 @@ def _all(
 
 def _of(scene: Scene, said: dict[str, Predictions], split: str) -> Iterator[tuple[str, str, str, Any]]:
     name, title = scene.name, scene.title
-    drawn = training_curves(scene.groups)
+    drawn = training_curves(scene.groups, scene.task)
     if drawn is not None:
         caption = "Means over seeds; bands reach from the lowest to the highest seed."
         yield f"curves-{name}", f"Training curves: {title}", caption, drawn
+    if scene.task == "retrieval":
+        yield from _retrieval(scene, split)
     if not said:
         return
     rows = [key for key in WITH_AND_WITHOUT if key in said]
@@ -127,8 +132,22 @@ def _of(scene: Scene, said: dict[str, Predictions], split: str) -> Iterator[tupl
     )
 
 
+def _retrieval(scene: Scene, split: str) -> Iterator[tuple[str, str, str, Any]]:
+    found = {
+        name: vectors
+        for name, group in list(scene.groups.items())[:RETRIEVED]
+        if group.typical and (vectors := retrieval_vectors(group.typical, split))
+    }
+    if found:
+        caption = f"Precision among the first K of the {split} split, mean over queries; the seed of median mAP."
+        title = f"Precision and scope: {scene.title}"
+        yield f"scope-{scene.name}", title, caption, precision_scope_curves(found)
+
+
 def _said(scene: Scene, split: str) -> dict[str, Predictions]:
-    found = {}
+    found: dict[str, Predictions] = {}
+    if scene.task == "retrieval":
+        return found
     for key, group in scene.groups.items():
         said = predictions(group.typical, split) if group.typical else None
         if said is not None:
