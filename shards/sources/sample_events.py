@@ -25,7 +25,7 @@ REVISION = 1
 """Raised when the made clips change, so that an older corpus is not taken for a new one."""
 SEED = 20_000
 """Clip n has the random numbers of SEED + n."""
-SHARES = {"train": 0.70, "valid": 0.12, "test": 0.18}
+VALID_SHARE, TEST_SHARE = 0.12, 0.18
 
 
 @dataclass(kw_only=True)
@@ -43,8 +43,10 @@ class SampleEvents:
     task: Literal["sentiment", "retrieval"] = field(default="retrieval", init=False)
 
     def __post_init__(self) -> None:
-        if self.clips < 10 * len(EVENTS):
-            raise ValueError(f"--clips: expected at least {10 * len(EVENTS)}, ten of each class, found {self.clips}")
+        if self.clips < 3 * len(EVENTS) or self.clips % len(EVENTS):
+            raise ValueError(
+                f"--clips: expected a multiple of {len(EVENTS)} from {3 * len(EVENTS)} on, found {self.clips}"
+            )
 
     @property
     def features(self) -> Features:
@@ -70,16 +72,12 @@ def event_of(number: int) -> int:
 
 
 def split_of(number: int, clips: int) -> str:
-    """Split of a clip: the same shares of each class, since whole rounds of the ten classes are dealt out."""
-    rounds = max(1, clips // len(EVENTS))
+    """Split of a clip: whole rounds of the ten classes are dealt out, so that every split is balanced."""
+    rounds = clips // len(EVENTS)
+    valid, test = (max(1, round(share * rounds)) for share in (VALID_SHARE, TEST_SHARE))
     # A multiplicative shuffle of the rounds, so that no split is one stretch of the corpus.
-    place = (number // len(EVENTS)) * 7919 % rounds / rounds
-    upper = 0.0
-    for name, share in SHARES.items():
-        upper += share
-        if place < upper - 1e-9:
-            return name
-    return "test"
+    place = number // len(EVENTS) * 7919 % rounds
+    return "valid" if place < valid else "test" if place < valid + test else "train"
 
 
 def video_path(root: Path, number: int) -> Path:

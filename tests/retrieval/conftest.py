@@ -1,0 +1,110 @@
+"""Fixtures of retrieval tests: the made corpus, its shards, a feature file, and processes that train."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training_runs import Ranks
+
+CLIPS = 50
+"""30 for training, 10 for validation, 10 for the test: one round of the ten classes is 10."""
+
+
+@pytest.fixture(scope="session")
+def event_corpus(session_folder: Path) -> Path:
+    """The raw corpus of made events."""
+    from filelock import FileLock
+
+    from shards.sources.sample_events import SampleEvents
+
+    root = session_folder / "events"
+    with FileLock(session_folder / "events.lock"):
+        list(SampleEvents(root=root, clips=CLIPS))
+    return root
+
+
+@pytest.fixture(scope="session")
+def event_shards(session_folder: Path, event_corpus: Path) -> Path:
+    """Packed shards of the made events; read-only."""
+    from filelock import FileLock
+
+    from shards.pack import Options, pack
+    from shards.sources.sample_events import SampleEvents
+
+    out = session_folder / "event-shards"
+    with FileLock(session_folder / "events.lock"):
+        pack(SampleEvents(root=event_corpus, clips=CLIPS), out, Options(shard_clips=16, progress=False))
+    return out
+
+
+def feature_arrays(train: int = 80, test: int = 40, seed: int = 0) -> dict[str, np.ndarray]:
+    """Arrays in vegas_feature.h5's form whose class can be told from either modality."""
+    rng = np.random.default_rng(seed)
+    centres = {"audio": rng.normal(size=(10, 128)), "visual": rng.normal(size=(10, 1024))}
+    arrays = {}
+    for part, count in (("train", train), ("test", test)):
+        label = np.arange(count) % 10
+        arrays[f"lab_{part}"] = label
+        for kind, centre in centres.items():
+            noise = rng.normal(size=(count, centre.shape[1]))
+            arrays[f"{kind}_{part}"] = (centre[label] + 0.7 * noise).astype(np.float32)
+    return arrays
+
+
+def write_h5(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """A feature file of these arrays."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for key, array in arrays.items():
+            file[key] = array
+    return path
+
+
+@pytest.fixture(scope="session")
+def feature_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of a feature file: no video."""
+    from shards.pack import Options, pack
+    from shards.sources.vegas import Vegas
+
+    folder = tmp_path_factory.mktemp("features")
+    pack(
+        Vegas(h5=write_h5(folder / "vegas_feature.h5", feature_arrays())),
+        folder / "shards",
+        Options(shard_clips=32, workers=1, progress=False),
+    )
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Processes for training runs, started on first use."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    made = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(event_shards: Path) -> dict[str, Any]:
+    """Settings of a whole small run with a teacher."""
+    from shards.sources.event_score import EVENTS
+
+    return {
+        "task": "retrieval",
+        "data": {"shards": str(event_shards), "workers": 1, "frames": 2, "frame_size": 32},
+        "teacher": {
+            "clip": "configs/clip/tiny.json",
+            "weights": "random",
+            "face": False,
+            "prompt": "A video of {}",
+            "classes": list(EVENTS),
+        },
+        "train": {"epochs": 2, "batch_size": 8, "lr": 1e-3, "warmup_steps": 2},
+        "log": {"every": 1},
+    }

@@ -1,0 +1,193 @@
+"""Using the students: index, questions, ONNX, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import feature_arrays, write_h5
+
+from vadv.models.eics import build_students
+from vadv.retrieval.folder import open_students, save_students
+from vadv.retrieval.index import index_features, index_shards, open_index, save_index, unit
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Students of the feature file's widths, trained a little."""
+    arrays = feature_arrays()
+    made = build_students({"audio": 128, "visual": 1024}, hidden=32, classes=10, seed=1)
+    inputs = {name: torch.from_numpy(arrays[f"{name}_train"]) for name in made}
+    label = torch.from_numpy(arrays["lab_train"])
+    optimizer = torch.optim.Adam([p for s in made.values() for p in s.parameters()], lr=1e-2)
+    for name, one in made.items():
+        one.standardise(inputs[name])
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = sum(torch.nn.functional.cross_entropy(made[n](inputs[n]).logit, label) for n in made)
+        loss.backward()  # type: ignore[union-attr]
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("run") / "student"
+    folder.mkdir()
+    save_students(folder, made, hidden=32, vector="logits", classes=[f"class {c}" for c in range(10)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(student: Path, feature_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of the test split."""
+    folder = tmp_path_factory.mktemp("index")
+    save_index(index_shards(open_students(student), [str(feature_shards)], ["test"]), folder)
+    return folder
+
+
+def command(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """launch/retrieve.py in a process of its own."""
+    line = [sys.executable, "launch/retrieve.py", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, input=stdin)
+
+
+def test_a_saved_student_is_the_one_that_was_trained(student: Path) -> None:
+    opened = open_students(student.parent)  # the run's folder does as well
+    assert opened.widths == {"audio": 128, "visual": 1024} and opened.classes[3] == "class 3"
+    from safetensors.torch import load_file
+
+    weights = load_file(student / "model.safetensors")
+    x = torch.randn(3, 128)
+    z = (x - weights["audio.mean"]) / weights["audio.std"]
+    logit = 0
+    for space in ("explicit", "implicit"):
+        h = z
+        for layer in ("first", "second", "out"):
+            w = weights[f"audio.head.{space}.{layer}.weight"], weights[f"audio.head.{space}.{layer}.bias"]
+            h = h @ w[0].T + w[1]
+            h = h.relu() if layer != "out" else h
+        logit = logit + h
+    np.testing.assert_allclose(opened.project("audio", x.numpy()), np.asarray(logit), rtol=1e-4, atol=1e-5)
+
+
+def test_answers_are_ranked_by_cosine(student: Path, index: Path) -> None:
+    arrays, opened = feature_arrays(), open_students(student)
+    audio = unit(opened.project("audio", arrays["audio_test"]))
+    visual = unit(opened.project("visual", arrays["visual_test"]))
+    done = command("query", "--index", index, "test-000007", "test-000012", "--count", "5")
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [a["query"] for a in answers] == ["test-000007", "test-000012"]
+    for answer, row in zip(answers, (7, 12)):
+        assert (answer["asked"], answer["ranked"]) == ("visual", "audio")
+        similarity = audio @ visual[row]
+        expected = [i for i in np.argsort(-similarity, kind="stable") if i != row][:5]
+        assert [r["id"] for r in answer["results"]] == [f"test-{i:06d}" for i in expected]
+        assert [r["similarity"] for r in answer["results"]] == pytest.approx(similarity[expected], abs=1e-5)
+    right = [r["label"] == 7 for r in answers[0]["results"][:3]]
+    assert np.mean(right) > 0.5 and answers[0]["results"][0]["class"].startswith("class ")
+
+
+def test_the_reverse_is_asked_with_audio_and_ids_come_from_a_pipe(index: Path) -> None:
+    done = command("query", "--index", index, "-", "--ask", "audio", "--count", "1", stdin="test-000001\ntest-000002\n")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(a["query"], a["asked"], a["ranked"]) for a in answers] == [
+        ("test-000001", "audio", "visual"),
+        ("test-000002", "audio", "visual"),
+    ]
+
+
+def test_a_feature_file_gives_the_same_index_as_its_shards(student: Path, index: Path, tmp_path: Path) -> None:
+    file = write_h5(tmp_path / "vegas_feature.h5", feature_arrays())
+    made = index_features(open_students(student), file, ["test"])
+    stored = open_index(index)
+    assert [clip["id"] for clip in made.clips] == [clip["id"] for clip in stored.clips]
+    for name in ("audio", "visual"):
+        np.testing.assert_allclose(made.vectors[name], stored.vectors[name], atol=1e-6)
+
+
+def test_something_outside_of_the_index_can_ask(student: Path, index: Path, tmp_path: Path) -> None:
+    arrays = feature_arrays()
+    np.save(tmp_path / "sound.npy", arrays["audio_test"][5])
+    done = command("query", "--index", index, "--ask", "audio", "--vector", tmp_path / "sound.npy", "--count", "3")
+    outside = json.loads(done.stdout)
+    inside = json.loads(command("query", "--index", index, "--ask", "audio", "test-000005", "--count", "40").stdout)
+    ids = [r["id"] for r in inside["results"]]
+    found = [r["id"] for r in outside["results"] if r["id"] != "test-000005"]
+    assert found == ids[: len(found)]
+
+
+def test_a_files_sound_can_ask(event_corpus: Path, event_shards: Path, tmp_path: Path) -> None:
+    made = build_students({"audio": 128, "visual": 128}, hidden=8, classes=10, seed=1)
+    (tmp_path / "student").mkdir()
+    save_students(tmp_path / "student", made, hidden=8, vector="probabilities", classes=[str(c) for c in range(10)])
+    indexed = command(
+        "index", "--student", tmp_path, "--shards", event_shards, "--split", "valid", "test", "--out", tmp_path / "i"
+    )
+    assert indexed.returncode == 0 and json.loads(indexed.stdout)["clips"] == 20
+    clip = open_index(tmp_path / "i").clips[3]["id"]
+    video = event_corpus / "clips" / f"{clip}.mp4"
+    done = command(
+        "query", "--index", tmp_path / "i", "--ask", "audio", "--rank", "audio", "--video", video, "--count", "1"
+    )
+    assert json.loads(done.stdout)["results"][0]["similarity"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_onnx_files_compute_the_same(student: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    done = command("export", "--student", student, "--out", tmp_path / "onnx")
+    assert done.returncode == 0, done.stderr
+    opened = open_students(student)
+    for name, width in opened.widths.items():
+        session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / f"{name}.onnx"))
+        for count in (1, 7):
+            features = np.random.default_rng(count).normal(size=(count, width)).astype(np.float32)
+            found = session.run(None, {"features": features})[0]
+            np.testing.assert_allclose(found, opened.project(name, features), rtol=1e-4, atol=1e-4)
+
+
+MISTAKES: list[tuple[list[Any], str]] = [
+    (["query", "--index", "INDEX", "nobody"], "expected the id of one of 40 indexed clips, found 'nobody'"),
+    (["query", "--index", "/nowhere", "x"], "expected an index"),
+    (["query", "--index", "INDEX", "--video", "/no/file.mp4", "--ask", "audio"], "expected a file, found none"),
+    (["query", "--index", "INDEX", "--video", "/no/file.mp4"], "expected --ask audio"),
+    (["index", "--student", "/nowhere", "--shards", "SHARDS", "--out", "OUT"], "expected the students"),
+    (["index", "--student", "STUDENT", "--h5", "/no.h5", "--out", "OUT"], "expected a feature file"),
+    (["index", "--student", "STUDENT", "--shards", "/nowhere", "--out", "OUT"], "found no manifest.json"),
+    (["index", "--student", "STUDENT", "--shards", "SHARDS", "--out", "STUDENT"], "expected an empty folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[m for _, m in MISTAKES])
+def test_mistakes_end_in_one_line(
+    arguments: list[Any], message: str, student: Path, index: Path, feature_shards: Path, tmp_path: Path
+) -> None:
+    names = {"INDEX": index, "STUDENT": student, "SHARDS": feature_shards, "OUT": tmp_path / "out"}
+    done = command(*(names.get(a, a) for a in arguments))
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_features_of_another_width_are_told(student: Path, event_shards: Path) -> None:
+    with pytest.raises(ValueError, match=r"visual features: expected \(n, 1024\) as the student was trained on"):
+        index_shards(open_students(student), [str(event_shards)], ["test"])
+
+
+@pytest.mark.parametrize("change", [{"kind": "other"}, {"format": 9}, {"widths": {"audio": -1}}, {"vector": "x"}])
+def test_a_strange_folder_is_not_loaded(student: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    content = json.loads((student / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        open_students(tmp_path)
+
+
+def test_help_is_quick() -> None:
+    import time
+
+    began = time.process_time()
+    modules = "import sys; sys.argv = ['x', '--help']; sys.path.insert(0, 'launch')\ntry:\n import runpy; runpy.run_path('launch/retrieve.py', run_name='__main__')\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", modules], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False" and time.process_time() - began < 1

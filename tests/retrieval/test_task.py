@@ -1,0 +1,138 @@
+"""The retrieval task: what it refuses, how it makes batches, what its metrics are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_runs import changed
+
+from shards.clip import Clip
+from vadv import config_file
+from vadv.tasks.retrieval import Retrieval, build
+
+
+@pytest.fixture(scope="module")
+def task(feature_shards: Path) -> Retrieval:
+    """Students alone, on a feature file."""
+    settings = {"task": "retrieval", "teacher": None, "data": {"shards": str(feature_shards)}}
+    return build(config_file.build(settings), clips=70)
+
+
+def clip(index: int = 0, **changes: Any) -> Clip:
+    """A good clip of the feature file's widths."""
+    rng = np.random.default_rng(index)
+    facts: dict[str, Any] = {
+        "id": f"c{index}",
+        "dataset": "d",
+        "index": index,
+        "label": float(index % 10),
+        "audio": rng.normal(size=128).astype(np.float32),
+        "visual": rng.normal(size=1024).astype(np.float32),
+    }
+    return Clip(**{**facts, **changes})
+
+
+def test_batches_hold_vectors_classes_and_weights(task: Retrieval) -> None:
+    clips = [clip(0), clip(13), Clip()]
+    batch = task.collate(clips, epoch=0)
+    assert batch.audio is not None and batch.image is not None
+    assert batch.audio.shape == (3, 128) and batch.image.shape == (3, 1024)
+    assert batch.label.tolist() == [0, 3, 0] and batch.label.dtype == torch.int64
+    assert batch.weight.tolist() == [1, 1, 0]
+    np.testing.assert_array_equal(batch.image[1].numpy(), clips[1].visual)
+    assert batch.frames is None and batch.input_ids is None
+    output = task.module(batch)
+    assert set(output["terms"]) == {"audio_ce", "visual_ce", "explicit", "implicit"}
+    assert torch.isfinite(output["loss"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause", "detail"),
+    [
+        ({"audio": None}, "missing", r"no audio\.npy"),
+        ({"visual": np.zeros(7, np.float32)}, "invalid", r"visual\.npy: expected 1024 numbers, found 7"),
+        ({"label": 10.0}, "invalid", "class below 10, found 10"),
+        ({"label": -1.0}, "invalid", "class below 10"),
+    ],
+)
+def test_a_clip_that_does_not_fit_counts_as_bad(
+    task: Retrieval, changes: dict[str, Any], cause: str, detail: str
+) -> None:
+    import re
+
+    good, bad = clip(1), clip(2, **changes)
+    batch = task.collate([good, bad], epoch=0)
+    assert batch.weight.tolist() == [1, 0]
+    assert bad.fault is not None and bad.fault.cause == cause and re.search(detail, bad.fault.detail)
+    assert good.fault is None
+
+
+def test_metrics_are_those_of_the_logits(task: Retrieval) -> None:
+    from vadv import metrics
+
+    rng = np.random.default_rng(0)
+    audio, visual, label = rng.normal(size=(40, 10)), rng.normal(size=(40, 10)), np.arange(40) % 10
+    table: dict[str, np.ndarray] = {"index": np.arange(40.0), "label": label.astype(float)}
+    for c in range(10):
+        table[f"audio_{c}"], table[f"visual_{c}"] = audio[:, c], visual[:, c]
+    found = task.metrics(table)
+    expected = metrics.retrieval(audio, visual, label)
+    assert {key: found["students"][key] for key in expected} == expected
+    assert found["students"]["recall5_a2v"] == metrics.recall_at_k(audio, visual)[5]
+    assert found["audio"]["accuracy"] == np.mean(audio.argmax(1) == label)
+    assert task.score(found) == pytest.approx(1 - expected["map_mean"])
+
+
+def test_features_are_standardised_with_the_training_split(task: Retrieval, feature_shards: Path) -> None:
+    from shards.dataset import ClipSet
+    from shards.vectors import read_vectors
+
+    train = read_vectors(ClipSet(str(feature_shards), "train"))
+    student = task.module.student["audio"]  # type: ignore[index, union-attr, operator]
+    np.testing.assert_allclose(student.mean.numpy(), train.audio.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(student.std.numpy(), train.audio.std(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sides", "terms"), [("visual", {"visual"}), ("audio", {"audio"}), ("both", {"audio", "visual"})]
+)
+def test_sides_decide_who_is_taught(tiny: dict[str, Any], sides: str, terms: set[str]) -> None:
+    settings = config_file.build(changed(tiny, retrieval={"sides": sides}))
+    module = build(settings, clips=30).module
+    assert set(module.objective.second) == terms  # type: ignore[arg-type, union-attr]
+
+
+def refuse(settings: dict[str, Any], message: str) -> None:
+    """Building raises one line."""
+    with pytest.raises(ValueError, match=message) as caught:
+        build(config_file.build(settings), clips=30)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_teacher_without_video_says_so(tiny: dict[str, Any], feature_shards: Path) -> None:
+    refuse(changed(tiny, data={"shards": str(feature_shards)}), "expected clips with video, found features only")
+
+
+def test_shards_of_another_task_are_refused(tiny: dict[str, Any], sample_shards: Path) -> None:
+    refuse(changed(tiny, data={"shards": str(sample_shards)}), "found no audio|expected shards of the retrieval task")
+
+
+def test_a_class_without_prompt_is_refused(tiny: dict[str, Any]) -> None:
+    refuse(changed(tiny, teacher={"classes": ["dog", "drum"]}), "teacher.classes: expected a name for each of 10")
+
+
+def test_a_teacher_of_faces_needs_faces(tiny: dict[str, Any]) -> None:
+    refuse(changed(tiny, teacher={"face": True}), "teacher.face: expected face features")
+
+
+def test_sets_of_different_features_are_not_mixed(event_shards: Path, feature_shards: Path) -> None:
+    settings = {
+        "task": "retrieval",
+        "teacher": None,
+        "data": {"shards": [str(event_shards), str(feature_shards)]},
+    }
+    refuse(settings, "expected visual vectors of one width, found 128 in clip event-.* and 1024 in train-")
