@@ -12,7 +12,8 @@ import pytest
 from small_students import CORPUS, MAX_TOKENS, run
 
 from vadv.student import export as module
-from vadv.student.engines import TorchEngine
+from vadv.student import graph
+from vadv.student.engines import TorchEngine, choose_engine
 from vadv.student.export import export
 from vadv.student.folder import open_student
 from vadv.student.predictor import Predictor
@@ -154,7 +155,11 @@ def test_mistakes_on_the_command_line(bert: Path, tmp_path: Path) -> None:
 def test_weights_beyond_protobufs_bound_go_to_a_second_file(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "EXTERNAL", 1000)
+    monkeypatch.setattr(graph, "EXTERNAL", 1000)
     export(bert, tmp_path / "out", "onnx")
-    assert (tmp_path / "out" / "model.onnx.data").stat().st_size > 10 * (tmp_path / "out" / "model.onnx").stat().st_size
+    assert (tmp_path / "out" / "model.onnx.data").stat().st_size > 100_000
+    assert (tmp_path / "out" / "model.onnx").stat().st_size < 20_000
     assert run("predict.py", "--student", str(tmp_path / "out"), "good").returncode == 0
+    opened = open_student(bert)  # and the graph that is never written for good
+    found = Predictor(opened, choose_engine(opened, "onnx")).predict(CORPUS)
+    np.testing.assert_allclose(found, Predictor(opened, TorchEngine(opened)).predict(CORPUS), atol=1e-5)

@@ -40,7 +40,7 @@ def encoder_graph(student: Student, *, int8: bool = False) -> Any:
         UnsupportedError: another architecture, or a setting of it that is not covered.
     """
     config = _config(student)
-    return _Encoder(config, _weights(student), int8).model()
+    return _Encoder(config, _Weights(student), int8).model()
 
 
 def _config(student: Student) -> dict[str, Any]:
@@ -58,27 +58,38 @@ def _config(student: Student) -> dict[str, Any]:
     return config
 
 
-def _weights(student: Student) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, safe_open
+class _Weights:
+    """The safetensors files, each tensor read when it is asked for."""
 
-    if not student.has_torch:
-        raise UnsupportedError(f"{student.path}: no {WEIGHTS}")
-    index = student.path / SHARDED_WEIGHTS
-    names = {WEIGHTS}
-    if not (student.path / WEIGHTS).is_file():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    weights: dict[str, np.ndarray] = {}
-    for name in sorted(names):
+    def __init__(self, student: Student) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        if not student.has_torch:
+            raise UnsupportedError(f"{student.path}: no {WEIGHTS}")
+        names = {WEIGHTS}
+        if not (student.path / WEIGHTS).is_file():
+            index = json.loads((student.path / SHARDED_WEIGHTS).read_text(encoding="utf-8"))
+            names = set(index["weight_map"].values())
+        self._path = student.path
+        self._files: dict[str, Any] = {}
+        for name in sorted(names):
+            try:
+                file = safe_open(student.path / name, framework="np")
+            except (SafetensorError, OSError) as error:
+                raise UnsupportedError(f"{student.path / name}: {error}") from error
+            self._files.update(dict.fromkeys(file.keys(), file))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._files:
+            raise UnsupportedError(f"{self._path}: expected the weight {name}, found none")
         try:
-            with safe_open(student.path / name, framework="np") as file:
-                weights.update({key: file.get_tensor(key).astype(np.float32) for key in file.keys()})  # noqa: SIM118
-        except (SafetensorError, TypeError) as error:  # damaged, or a type that numpy lacks (bfloat16)
-            raise UnsupportedError(f"{student.path / name}: {error}") from error
-    return weights
+            return self._files[name].get_tensor(name).astype(np.float32)
+        except TypeError as error:  # a type that numpy lacks (bfloat16)
+            raise UnsupportedError(f"{self._path}: {name}: {error}") from error
 
 
 class _Encoder:
-    def __init__(self, config: dict[str, Any], weights: dict[str, np.ndarray], int8: bool) -> None:
+    def __init__(self, config: dict[str, Any], weights: _Weights, int8: bool) -> None:
         self.config, self.weights, self.int8 = config, weights, int8
         self.family = FAMILIES[config["model_type"]]
         self.heads = int(config["num_attention_heads"])
@@ -101,10 +112,7 @@ class _Encoder:
         return g.model({"input_ids": shape, "attention_mask": shape}, ("logits", ["batch", 1]), facts)
 
     def weight(self, name: str) -> np.ndarray:
-        try:
-            return self.weights[name]
-        except KeyError:
-            raise UnsupportedError(f"expected the weight {name}, found none") from None
+        return self.weights[name]
 
     def embeddings(self) -> str:
         """(B, L) ids → (B, L, D)."""

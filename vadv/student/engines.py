@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from vadv.student.encoder_graph import UnsupportedError, encoder_graph
 from vadv.student.folder import ONNX, ONNX_INT8, Student
+from vadv.student.graph import save, too_large
 
 
 class Engine(Protocol):
@@ -72,11 +74,17 @@ class OnnxEngine:
         options.log_severity_level = 3
         # On processors without dot-product instructions the quick 8-bit product can overflow; this takes the exact one.
         options.add_session_config_entry("session.x64quantprecision", "1")
-        source = str(model) if isinstance(model, Path) else model.SerializeToString()
+        place = str(model) if isinstance(model, Path) else name
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            with tempfile.TemporaryDirectory() as scratch:
+                if not isinstance(model, Path) and too_large(model):
+                    save(model, Path(scratch, ONNX))
+                    model = Path(scratch, ONNX)
+                source = str(model) if isinstance(model, Path) else model.SerializeToString()
+                del model  # a large one is held twice for no longer than needed
+                self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has an exception class for each of its codes
-            raise ValueError(f"{model if isinstance(model, Path) else name}: expected an ONNX file: {error}") from error
+            raise ValueError(f"{place}: expected an ONNX file: {error}") from error
         names = [value.name for value in self._session.get_inputs()]
         if sorted(names) != ["attention_mask", "input_ids"]:
             raise ValueError(f"{name}: expected the inputs input_ids and attention_mask, found {', '.join(names)}")

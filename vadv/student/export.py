@@ -13,7 +13,7 @@ import numpy as np
 
 from vadv.student.engines import Engine, OnnxEngine, TorchEngine
 from vadv.student.folder import FACTS, ONNX, ONNX_INT8, Student, open_student
-from vadv.student.graph import OPSET
+from vadv.student.graph import OPSET, save
 from vadv.student.model_card import model_card
 from vadv.student.predictor import Predictor
 from vadv.student.provenance import Provenance, gather
@@ -29,8 +29,6 @@ TOKENIZER_FILES = (
     "merges.txt",
     "sentencepiece.bpe.model",
 )
-EXTERNAL = 1_900_000_000
-"""Bytes of an ONNX file above which its weights go to a second file: protobuf ends at 2 GiB."""
 TOLERANCE = 1e-4
 """Largest difference from PyTorch, on logits of the size of labels. Rounding makes some 1e-6."""
 TEXTS = (
@@ -129,20 +127,6 @@ def _onnx(student: Student, origin: Provenance, folder: Path, int8: bool) -> Rep
             losses = _losses(origin, reference[len(TEXTS) :], found[len(TEXTS) :])
     facts = {**origin.facts, "format": "onnx", "opset": OPSET, "checked": checked}
     return Report(folder, checked, {**facts, "int8": losses} if losses else facts)
-
-
-def save(model: Any, path: Path) -> None:
-    """Write a checked ONNX file."""
-    import onnx
-
-    onnx.save_model(
-        model,
-        str(path),
-        save_as_external_data=model.ByteSize() > EXTERNAL,
-        location=path.name + ".data",
-        size_threshold=1024,
-    )
-    onnx.checker.check_model(str(path), full_check=True)
 
 
 def _small_files(student: Student) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ OPSET = 17
 """The oldest opset with LayerNormalization: onnxruntime 1.12 and newer, and every later runtime, read it."""
 IR_VERSION = 8
 """The file format of that opset's time."""
+EXTERNAL = 1_900_000_000
+"""Bytes of weights above which they go to a second file: protobuf ends at 2 GiB."""
 
 
 class Graph:
@@ -17,13 +20,15 @@ class Graph:
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
-        self._constants: dict[str, np.ndarray] = {}
+        self._constants: dict[str, Any] = {}
         self._shared: dict[tuple[str, bytes], str] = {}
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """A named weight."""
+        """A named weight. Copied at once, so that of a large model's weights only one at a time is held twice."""
+        from onnx import numpy_helper
+
         assert name not in self._constants, name
-        self._constants[name] = np.ascontiguousarray(value)
+        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
     def number(self, value: Any, dtype: Any) -> str:
@@ -55,17 +60,37 @@ class Graph:
             output: name and shape of the float32 output.
             facts: metadata kept in the file.
         """
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import TensorProto, helper
 
         graph = helper.make_graph(
             self._nodes,
             "student",
             [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()],
             [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])],
-            [numpy_helper.from_array(value, name) for name, value in self._constants.items()],
+            list(self._constants.values()),
         )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="videoadviser"
         )
         helper.set_model_props(model, facts)
         return model
+
+
+def too_large(model: Any) -> bool:
+    """Whether the model needs a second file for its weights."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer) > EXTERNAL
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model, the weights of a large one beside it, and check the file."""
+    import onnx
+
+    # Changes the model where weights go to a second file: it is not used afterwards.
+    onnx.save_model(
+        model,
+        str(path),
+        save_as_external_data=too_large(model),
+        location=path.name + ".data",
+        size_threshold=1024,
+    )
+    onnx.checker.check_model(str(path), full_check=True)
