@@ -76,7 +76,7 @@ def reconcile(folder: Folder, names: list[str], retries: int) -> list[str]:
     Call it under `deciding`. A point whose job has vanished is set waiting, or failed when it has no more tries.
 
     Returns:
-        Names of the points that wait for a job.
+        Names of the points that need a job.
 
     Raises:
         SlurmError: Slurm was asked and did not answer; nothing is known then, and nothing is changed.
@@ -88,17 +88,20 @@ def reconcile(folder: Folder, names: list[str], retries: int) -> list[str]:
     jobs = queue.my_jobs() if in_slurm or open_submissions else {}
     for path in open_submissions:
         _recover(folder, path, records)
+    waiting = []
     for name, record in records.items():
-        taken = bool(record.job) and record.state != "waiting"
-        if record.over or (taken and is_alive(folder, name, record.job, jobs)):
+        # A job that was cancelled may still be saving: its point is not free before it is gone.
+        if record.over or (record.job and is_alive(folder, name, record.job, jobs)):
             continue
         if result(folder.run(name)) is not None:
             with changing(folder, name) as record:
                 if not record.over:
                     record.state = "finished"
-        elif taken:
+        elif record.job and record.state != "waiting":
             _lost(folder, name, record.job, retries)
-    return [name for name in names if read_record(folder, name).state == "waiting"]
+        if read_record(folder, name).state == "waiting":
+            waiting.append(name)
+    return waiting
 
 
 def submit(folder: Folder, names: list[str], settings: Slurm, code: Path) -> list[str]:

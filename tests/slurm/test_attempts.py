@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from slurm.alive import RunningLock
 from slurm.attempt import IDLE_LIMIT, Ending, claim, settle
 from slurm.folder import Folder, write_json, write_text
-from slurm.launch import _lost
+from slurm.launch import _lost, reconcile
 from slurm.record import changing, read_record
 
 NAME = "a_seed-1"
@@ -128,6 +129,16 @@ def test_a_vanished_local_process_leaves_its_point_waiting(folder: Folder) -> No
     _lost(folder, NAME, "local-1", retries=0)
     record = read_record(folder, NAME)
     assert (record.state, record.errors) == ("waiting", 0)
+
+
+def test_a_point_is_not_free_before_its_last_process_is_gone(folder: Folder) -> None:
+    lock = RunningLock(folder, NAME)
+    assert lock.acquire() and started(folder, "local-1")
+    with changing(folder, NAME) as record:
+        record.state = "waiting"  # cancelled, and resumed at once
+    assert reconcile(folder, [NAME], retries=0) == []
+    lock.close()
+    assert reconcile(folder, [NAME], retries=0) == [NAME]
 
 
 def test_records_are_replaced_in_one_step(folder: Folder) -> None:

@@ -32,7 +32,7 @@ def test_an_allocation_of_two_nodes_is_examined_as_one(slurm: Client, config_fil
     done = subprocess.run(
         ["srun", "-N2", "--ntasks-per-node=1", slurm.python, "launch/doctor.py", "--config", str(config_file),
          "--run", str(tmp_path / "run")],
-        env=slurm.env, cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=slurm.env, cwd=ROOT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr

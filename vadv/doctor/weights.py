@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,53 +17,59 @@ REMEDY = "run `python launch/doctor.py --fetch --config ...` where there is inte
 
 
 def weights(config: Config, config_text: str, fetch: bool) -> Iterator[Finding]:
-    """Load the student and CLIP with the hubs switched off, each in a process of its own.
+    """Load the student and CLIP with the hubs switched off, in a process of their own.
 
     Args:
         config_text: the configuration as YAML.
         fetch: load them once with the hubs switched on before, which leaves them in the hubs' cache.
     """
-    for part, what in (("student", config.student.model), ("teacher", config.teacher and config.teacher.clip)):
-        if what is None:
-            continue
-        random = (config.student if part == "student" else config.teacher).weights == "random"  # type: ignore[union-attr]
-        if fetch and not random and (said := _load(part, config_text, {})):
-            yield fail("weights", f"{part}: {said}", "check the name, the network and HF_ENDPOINT")
-            continue
-        said = _load(part, config_text, OFFLINE)
+    parts = {"student": config.student.model}
+    random = {"student": config.student.weights == "random"}
+    if config.teacher is not None:
+        parts["teacher"], random["teacher"] = config.teacher.clip, config.teacher.weights == "random"
+    if fetch and not all(random.values()):
+        for part, said in _load(config_text, {}).items():
+            if said:
+                yield fail("weights", f"{part}: {said}", "check the name, the network and HF_ENDPOINT")
+    found = _load(config_text, OFFLINE)
+    for part, what in parts.items():
+        said = found.get(part, found.get("error", "it was not tried"))
         if said:
             yield fail("weights", f"{part}: {said}", REMEDY)
         else:
-            yield ok(
-                "weights", f"{part}: {what}{', random weights' if random else ''}, loaded with the hubs switched off"
-            )
+            kind = ", random weights" if random[part] else ""
+            yield ok("weights", f"{part}: {what}{kind}, loaded with the hubs switched off")
 
 
-def _load(part: str, config_text: str, environment: dict[str, str]) -> str:
-    """Load one part in a process of its own; what went wrong, or nothing."""
+def _load(config_text: str, environment: dict[str, str]) -> dict[str, str]:
+    """Load the parts in a process of its own; by part, what went wrong or nothing."""
     env = {key: value for key, value in os.environ.items() if key not in OFFLINE} | environment
-    command = [sys.executable, "-m", "vadv.doctor.weights", part]
+    command = [sys.executable, "-m", "vadv.doctor.weights"]
     done = subprocess.run(command, input=config_text, env=env, capture_output=True, text=True)
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _main(part: str) -> int:
+def _main() -> None:
     import yaml
 
     from vadv.config_file import build
     from vadv.models import clip_weights, student_weights
 
     config = build(yaml.safe_load(sys.stdin.read()))
-    try:
-        if part == "student":
-            student_weights.load(config.student, config.seed)
-        elif config.teacher is not None:
-            clip_weights.load(config.teacher, config.data.frame_size, config.seed)
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
-    return 0
+    found = {}
+    for part in ("student", "teacher"):
+        try:
+            if part == "student":
+                student_weights.load(config.student, config.seed)
+            elif config.teacher is not None:
+                clip_weights.load(config.teacher, config.data.frame_size, config.seed)
+            found[part] = ""
+        except (ValueError, OSError) as error:
+            found[part] = " ".join(str(error).split())
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1]))
+    _main()
