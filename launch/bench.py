@@ -1,5 +1,7 @@
 """Benchmarks: what, value, unit, ratio to the limit or the peer.
 
+python launch/bench.py order
+python launch/bench.py pipeline --json pipeline.json
 python launch/bench.py predict --student runs/sample/student --json predict.json
 """
 
@@ -13,7 +15,10 @@ from pathlib import Path
 from _command import FINE, run
 
 COMMANDS = {
+    "order": "position to sample for a billion samples",
+    "pipeline": "shards to frames: our stream against its limit and its peers",
     "predict": "texts per second against transformers' pipeline",
+    "serve": "the HTTP service under concurrent clients",
 }
 """Each is a module of vadv.bench with add_options(parser) and run(options) -> rows."""
 
