@@ -18,6 +18,7 @@ from vadv.report.figures.labels import EDGES, label_distribution
 from vadv.report.figures.logits import bins, logit_histograms
 from vadv.report.figures.style import COLUMN, DPI, LOOKS, NEGATIVE, PAGE, POSITIVE, save, style
 from vadv.report.groups import group
+from vadv.report.predictions import retrieval_vectors
 from vadv.report.runs import find
 from vadv.report.scenes import scenes
 
@@ -133,3 +134,14 @@ def test_damaged_predictions_are_left_out(tmp_path: Path) -> None:
     groups = group(find([tmp_path / "run"]))
     made = draw(tmp_path / "figures", scenes(groups), [], {})
     assert [figure.name.split("-")[0] for figure in made] == ["curves"]
+
+
+def test_retrieval_has_its_own_figures(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        made_runs.write_retrieval(tmp_path / "runs" / f"step-{seed}", seed=seed)
+        made_runs.write_retrieval(tmp_path / "runs" / f"alone-{seed}", seed=seed, settings={"teacher": None})
+    groups = group(find([tmp_path / "runs"]))
+    made = draw(tmp_path / "figures", scenes(groups), [], {})
+    assert [figure.name for figure in made] == ["scope-vegas-eics-style"]
+    (tmp_path / "runs" / "step-1" / "predictions" / "test.csv").write_text("id,label\nx,1\n")
+    assert retrieval_vectors(find([tmp_path / "runs" / "step-1"])[0]) is None

@@ -98,7 +98,15 @@ def measure(run: Run, student: str, progress: Callable[[str], None] = lambda wha
     for device in ("cpu", "cuda"):
         for subject in (STUDENT, BOTH):
             progress(f"{student}: {subject} on {device}")
-            job = {"folder": str(folder), "config": run.config, "texts": texts, "subject": subject, "device": device}
+            job = {
+                "folder": str(folder),
+                "config": run.config,
+                "texts": texts,
+                "subject": subject,
+                "device": device,
+                "batch": BATCH,
+                "seconds": SECONDS,
+            }
             # spawn: a fresh process has only its own memory, and may start CUDA.
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 values = pool.submit(_measure, job).result()
@@ -205,8 +213,8 @@ class _Both(_Student):
         settings = replace(config.teacher, weights="random", compile=False)
         frames, size = config.data.frames, config.data.frame_size
         self.teacher = build_teacher(settings, config.seed, frames=frames, frame_size=size).to(device).eval()
-        self.frames = torch.randint(0, 256, (BATCH, frames, 3, size, size), dtype=torch.uint8, device=device)
-        self.faces = torch.randn(BATCH, 64, 8, device=device)
+        self.frames = torch.randint(0, 256, (job["batch"], frames, 3, size, size), dtype=torch.uint8, device=device)
+        self.faces = torch.randn(job["batch"], 64, 8, device=device)
         self.modules.append(self.teacher)
 
     def __call__(self, start: int, count: int) -> None:
@@ -242,8 +250,8 @@ def _measure(job: dict[str, Any]) -> dict[str, Any] | None:
     with torch.no_grad():
         subject = _Student(job, device) if job["subject"] == STUDENT else _Both(job, device)
         flops = _flops(lambda: subject(subject.usual, 1))
-        latency = _timed(lambda start: subject(start, 1), device)
-        each = _timed(lambda start: subject(start, BATCH), device)
+        latency = _timed(lambda start: subject(start, 1), device, job["seconds"])
+        each = _timed(lambda start: subject(start, job["batch"]), device, job["seconds"])
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
@@ -255,7 +263,7 @@ def _measure(job: dict[str, Any]) -> dict[str, Any] | None:
         "tokens": subject.mean,
         "flops": flops,
         "latency": latency,
-        "throughput": BATCH / each,
+        "throughput": job["batch"] / each,
         "memory": memory,
     }
 
@@ -270,8 +278,8 @@ def _flops(call: Callable[[], None]) -> int:
     return int(counter.get_total_flops())
 
 
-def _timed(call: Callable[[int], None], device: Any) -> float:
-    """Median seconds of a call, over different clips, after one to warm up."""
+def _timed(call: Callable[[int], None], device: Any, seconds: float) -> float:
+    """Median seconds of a call, over different clips, after one to warm up; for about so many seconds in all."""
     import torch
 
     def once(start: int) -> float:
@@ -283,6 +291,6 @@ def _timed(call: Callable[[int], None], device: Any) -> float:
 
     once(0)
     times: list[float] = []
-    while len(times) < 3 or (sum(times) < SECONDS and len(times) < 500):
+    while len(times) < 3 or (sum(times) < seconds and len(times) < 500):
         times.append(once(len(times) * 7))
     return statistics.median(times)
