@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from event_data import feature_arrays, write_h5
 from training_runs import Ranks
 
 CLIPS = 50
@@ -42,30 +42,6 @@ def event_shards(session_folder: Path, event_corpus: Path) -> Path:
     return out
 
 
-def feature_arrays(train: int = 80, test: int = 40, seed: int = 0) -> dict[str, np.ndarray]:
-    """Arrays in vegas_feature.h5's form whose class can be told from either modality."""
-    rng = np.random.default_rng(seed)
-    centres = {"audio": rng.normal(size=(10, 128)), "visual": rng.normal(size=(10, 1024))}
-    arrays = {}
-    for part, count in (("train", train), ("test", test)):
-        label = np.arange(count) % 10
-        arrays[f"lab_{part}"] = label
-        for kind, centre in centres.items():
-            noise = rng.normal(size=(count, centre.shape[1]))
-            arrays[f"{kind}_{part}"] = (centre[label] + 0.7 * noise).astype(np.float32)
-    return arrays
-
-
-def write_h5(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """A feature file of these arrays."""
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        for key, array in arrays.items():
-            file[key] = array
-    return path
-
-
 @pytest.fixture(scope="session")
 def feature_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of a feature file: no video."""
@@ -79,6 +55,24 @@ def feature_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Options(shard_clips=32, workers=1, progress=False),
     )
     return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def plain_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of the sentiment task, without video or vectors."""
+    from shards.pack import Options, pack
+    from shards.sources.record import Raw
+
+    class Texts:
+        dataset, task = "texts", "sentiment"
+
+        def __iter__(self) -> Iterator[Raw]:
+            for split in ("train", "valid", "test"):
+                yield Raw(id=split, text="some text", label=1.0, split=split)
+
+    out = tmp_path_factory.mktemp("plain") / "shards"
+    pack(Texts(), out, Options(workers=1, progress=False))  # type: ignore[arg-type]
+    return out
 
 
 @pytest.fixture(scope="session")

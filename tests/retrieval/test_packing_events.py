@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_audio import media
+from event_data import media
 
 from shards.audio import decode_sound, log_mel_statistics
 from shards.dataset import ClipSet
@@ -79,6 +79,6 @@ def test_features_without_video_are_packed_and_verified(feature_shards: Path) ->
     assert not report.faults
 
 
-def test_shards_without_vectors_are_told(sample_shards: Path) -> None:
-    with pytest.raises(ValueError, match=r"found no audio\.npy and no visual\.npy in sample 0000"):
-        read_vectors(ClipSet(str(sample_shards), "train"))
+def test_shards_without_vectors_are_told(plain_shards: Path) -> None:
+    with pytest.raises(ValueError, match=r"found no audio\.npy and no visual\.npy in sample 00000000 of train"):
+        read_vectors(ClipSet(str(plain_shards), "train"))

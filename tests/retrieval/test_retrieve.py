@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import feature_arrays, write_h5
+from event_data import feature_arrays, write_h5
 
 from vadv.models.eics import build_students
 from vadv.retrieval.folder import open_students, save_students

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import feature_arrays, write_h5
+from event_data import feature_arrays, write_h5
 
 from shards.sources.record import Raw, Rejected
 from shards.sources.vegas import Vegas

@@ -38,6 +38,11 @@ class Retrieval:
         from vadv.training.gather import gather
 
         train = open_clips(config.data, "train")
+        if train.task != "retrieval":
+            raise ValueError(
+                f"{', '.join(config.data.folders())}: expected shards of the retrieval task, found {train.task}; "
+                "set task to that, or data.shards to shards of vegas or sample-events"
+            )
         sample = read_vectors(train, config.retrieval.statistics_clips)
         self.config = config
         self.classes = class_names(config, train, sample)
@@ -185,13 +190,8 @@ def class_names(config: Config, train: ClipSet, sample: Vectors) -> list[str]:
     """Names of the classes by number: the teacher's, else those in the data, else the numbers.
 
     Raises:
-        ValueError: the shards are of another task, or hold classes that the teacher has no prompt for.
+        ValueError: the shards hold classes that the teacher has no prompt for.
     """
-    if train.task != "retrieval":
-        raise ValueError(
-            f"{', '.join(config.data.folders())}: expected shards of the retrieval task, found {train.task}; "
-            "set task to that, or data.shards to shards of vegas or sample-events"
-        )
     highest = max(int(part.labels.get("max") or 0) for manifest in train.manifests for part in manifest.splits.values())
     if config.teacher is not None:
         names = list(config.teacher.classes)

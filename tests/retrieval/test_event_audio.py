@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from event_data import media
 
 from shards.audio import WIDTH, NoSound, OnnxAudio, decode_sound, log_mel, log_mel_statistics
 
@@ -52,31 +51,6 @@ def test_statistics_are_mean_and_deviation_over_time() -> None:
 
 def test_less_than_a_window_is_padded() -> None:
     assert log_mel(np.ones(10, np.float32)).shape == (1, 64)
-
-
-def media(sound: np.ndarray | None, rate: int = 16000, layout: str = "mono") -> bytes:
-    """A short MP4 with a black picture, and (channels, n) sound."""
-    import av
-
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", "mp4") as container:
-        video = container.add_stream("libx264", rate=5)
-        video.width = video.height = 32
-        video.pix_fmt = "yuv420p"
-        audio = container.add_stream("aac", rate=rate, layout=layout) if sound is not None else None
-        for number in range(5):
-            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 40 * number, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 5)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if audio is not None and sound is not None:
-            for start in range(0, sound.shape[1], 1024):
-                block = np.ascontiguousarray(sound[:, start : start + 1024], np.float32)
-                part = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
-                part.sample_rate, part.pts, part.time_base = rate, start, Fraction(1, rate)
-                container.mux(audio.encode(part))
-            container.mux(audio.encode(None))
-    return buffer.getvalue()
 
 
 def test_stereo_of_any_rate_becomes_16_khz_mono(tmp_path: Path) -> None:
