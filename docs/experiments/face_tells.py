@@ -10,7 +10,7 @@ Each clip has a hidden sentiment s, uniform in [-3, 3].
 - Frames: grey. CLIP has nothing to see.
 
 The student reads the text alone and is tested against s itself: how well does it learn the hint from few poor labels?
-Training: 400 clips, 16 epochs of batch 16, the best epoch by MAE on 400 validation clips (poor labels too), 1,000 test
+Training: 400 clips, 12 epochs of batch 16, the best epoch by MAE on 400 validation clips (poor labels too), 1,000 test
 clips. The learning rate is the best one of the student alone. Ridge regression on word counts is shown with the same
 poor labels, and with s itself in their place: the most that a perfect adviser could give it.
 """
@@ -28,12 +28,12 @@ import numpy as np
 import torch
 
 from vadv import config
-from vadv.models import VideoAdviser, build_student, build_teacher
+from vadv.models import Student, VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
 from vadv.objectives import build_objective
 
 CLIPS = {"train": 400, "valid": 400, "test": 1000}
-EPOCHS, BATCH, WORDS, LENGTH = 16, 16, 300, 12
+EPOCHS, BATCH, WORDS, LENGTH = 12, 16, 300, 12
 RATER, HINT, MUTE = 2.0, 1.5, 0.3
 """Standard deviation of the labels' error, strength of the words' valence, share of texts without any."""
 
@@ -135,7 +135,7 @@ def run(case: dict[str, Any], seed: int, lr: float) -> dict[str, float]:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 15) * 0.5 * (1 + math.cos(math.pi * i / steps))
     )
-    best = {"valid": float("inf")}
+    best, kept = {"valid": float("inf")}, {}
     for epoch in range(EPOCHS):
         model.train()
         order = np.random.default_rng([seed, epoch]).permutation(CLIPS["train"])
@@ -145,20 +145,25 @@ def run(case: dict[str, Any], seed: int, lr: float) -> dict[str, float]:
             loss.backward()
             optimizer.step()
             schedule.step()
-        found = {name: evaluate(model, splits[name], visual) for name in ("valid", "test")}
-        if found["valid"]["text"] < best["valid"]:
-            best = {"valid": found["valid"]["text"], "epoch": float(epoch), **found["test"]}
-    return best
+        valid = evaluate(model.student, splits["valid"], visual)["text"]
+        if valid < best["valid"]:
+            best = {"valid": valid, "epoch": float(epoch)}
+            kept = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(kept)
+    return best | evaluate(model, splits["test"], visual)
 
 
 @torch.inference_mode()
-def evaluate(model: VideoAdviser, split: dict[str, np.ndarray], visual: torch.Tensor | None) -> dict[str, float]:
+def evaluate(
+    model: VideoAdviser | Student, split: dict[str, np.ndarray], visual: torch.Tensor | None
+) -> dict[str, float]:
+    """MAE of each logit; a student by itself has the text's only."""
     model.eval()
     rows = np.arange(len(split["label"]))
     sums: dict[str, float] = {}
     for part in np.array_split(rows, max(1, len(rows) // 100)):
         batch = batch_of(split, part, visual, 0)
-        logits = model(batch)["logits"]
+        logits = {"text": model(batch).logit[:, 0]} if isinstance(model, Student) else model(batch)["logits"]
         for name in ("text", "video", "prompt"):
             if name in logits:
                 sums[name] = sums.get(name, 0.0) + float((logits[name] - batch.label).abs().sum())
@@ -185,7 +190,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("face_tells.json"))
     parser.add_argument("--cases", nargs="*", default=list(CASES))
-    parser.add_argument("--lrs", type=float, nargs="*", default=[1e-4, 3e-4, 1e-3], help="tried for the student alone")
+    parser.add_argument("--lrs", type=float, nargs="*", default=[1e-4, 3e-4], help="tried for the student alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
     done: dict[str, list[dict[str, float]]] = {}
