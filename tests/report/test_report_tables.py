@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -324,3 +326,23 @@ def test_markup_in_labels_stays_text() -> None:
     tex = render.latex(made)
     assert r"a\textbar{}b" in tex or "a|b" in tex
     assert r"50\% \_x\_ \& \{y\} \$z\$ \textbackslash{} \#1" in tex
+
+
+def test_latex_compiles(sweep: Path, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed (apt-get install texlive-latex-recommended)")
+    groups = groups_of(sweep)
+    made = [render.latex(one, "source_of & all") for number in (2, 10, 12) for one in tables.build(groups, [number])]
+    odd = Table(
+        number=2, name="odd", title="$%&#_{}~^\\ <é>", columns=(Column(key="mae", label="MAE_x", better="low"),)
+    )
+    odd.rows.append(Row(key="", label="{a} \\b %c ε_min", cells={"mae": [Part(text="-0.100 ± 0.02", value=-0.1)]}))
+    body = "\n".join([*made, render.latex(odd)])
+    packages = r"\usepackage[utf8]{inputenc}\usepackage{booktabs,graphicx}"
+    text = rf"\documentclass[twocolumn]{{article}}{packages}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "x.tex").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "x.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from vadv.report.table import Column, Part, Row, Table
 
+COLUMN = 62
+"""Characters of a table that fit into a paper's column in small type, or nearly so."""
 DASH = "–"
 """An empty cell."""
 
@@ -28,7 +30,7 @@ def markdown(table: Table, source: str = "") -> str:
 
 
 def latex(table: Table, source: str = "") -> str:
-    """A `table` environment for a paper column; needs `\\usepackage{booktabs}`."""
+    """A `table`, or where it is wider than a column a `table*`; needs the packages booktabs and graphicx."""
     heads = ["Model", *(_tex(column.label) + _TEX_ARROWS[column.better] for column in table.columns), "$n$"]
     body = []
     for row in table.rows:
@@ -39,25 +41,28 @@ def latex(table: Table, source: str = "") -> str:
         body.append(" & ".join([label + marks, *cells, _count(row, "")]) + r" \\")
         if row.published and row is _last_published(table) and row is not table.rows[-1]:
             body.append(r"\addlinespace")
+    kind = "table*" if _characters(table) > COLUMN else "table"
     lines = [
-        r"\begin{table}[t]",
+        rf"\begin{{{kind}}}[t]",
         r"\centering\small",
         rf"\caption{{{_tex(table.title)}.}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        # Shrinks what is wider than the text, and nothing else.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(heads) - 1)}@{{}}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
     ]
     notes = [_tex(note) for note in table.notes]
     if any(row.published for row in table.rows):
         notes.insert(0, r"$^\ddagger$ published" + (f": {_tex(source)}" if source else ""))
     if notes:
         lines += [r"\par\smallskip\footnotesize\raggedright", (r"\\" + "\n").join(notes)]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    return "\n".join([*lines, rf"\end{{{kind}}}"]) + "\n"
 
 
 def comma_separated(table: Table) -> str:
@@ -93,6 +98,16 @@ def _latex_part(part: Part) -> str:
 
 def _count(row: Row, dash: str = DASH) -> str:
     return dash if row.n is None else str(row.n)
+
+
+def _characters(table: Table) -> int:
+    """About how wide a table is, in characters."""
+    columns = [[row.label for row in table.rows], ["12"]]
+    for column in table.columns:
+        columns.append(
+            [column.label, *(" / ".join(p.text for p in row.cells.get(column.key, [])) for row in table.rows)]
+        )
+    return sum(max(map(len, texts), default=0) + 2 for texts in columns)
 
 
 def _notes(table: Table, source: str) -> list[str]:
@@ -159,9 +174,11 @@ _TEX = {
     "·": r"$\cdot$",
     "…": r"\ldots{}",
     "\u2009": r"\,",
+    "\0": r"$\varepsilon_{\min}$",
 }
 _TEX_ARROWS = {"low": r" $\downarrow$", "high": r" $\uparrow$", "": ""}
 
 
 def _tex(text: str) -> str:
+    text = text.replace("ε_min", "\0")
     return "".join(_TEX.get(char, char) for char in " ".join(text.split()))
