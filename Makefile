@@ -4,8 +4,9 @@ BIN := .venv/bin
 # One thread per process: two processes share the two cores that this project asks for.
 LAUNCH = OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2 --master_port $(shell shuf -n 1 -i 20000-32000)
 SAMPLE := data/sample-shards
+EVENTS := data/sample-events-shards
 
-.PHONY: env train test test-slow faults lint
+.PHONY: env train train-vegas test test-slow faults lint
 env: .venv/installed
 
 # The stamp is as old as the last install: a change of either file installs anew into the same environment.
@@ -23,6 +24,15 @@ train: env
 	$(LAUNCH) launch/train.py --config configs/sample.yaml --run runs/sample-alone --teacher null
 	$(BIN)/python launch/baselines.py runs/sample runs/sample-alone
 	$(BIN)/python launch/predict.py --student runs/sample/student "I did not expect to like this so much"
+
+# The second task: made events, students with teacher and alone, the standard methods beside them, one question.
+train-vegas: env
+	$(BIN)/python launch/pack.py sample-events --out $(EVENTS)
+	$(LAUNCH) launch/train.py --config configs/sample_events.yaml --run runs/sample-events
+	$(LAUNCH) launch/train.py --config configs/sample_events.yaml --run runs/sample-events-alone --teacher null
+	$(BIN)/python launch/comparators.py --shards $(EVENTS) --beside runs/sample-events-alone runs/sample-events --out runs/sample-events-comparators
+	$(BIN)/python launch/retrieve.py index --student runs/sample-events --shards $(EVENTS) --out runs/sample-events/index
+	$(BIN)/python launch/retrieve.py query --index runs/sample-events/index event-00430 --count 3
 
 test: env
 	$(BIN)/pytest

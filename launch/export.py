@@ -3,6 +3,7 @@
     python launch/export.py --run runs/sample --out exported                    for transformers (safetensors)
     python launch/export.py --run runs/sample --out exported --format onnx      for onnxruntime (opset 17, free shapes)
     python launch/export.py --run runs/sample --out exported --format onnx --int8      and in 8-bit integers
+    python launch/export.py --run runs/vegas --out exported --format onnx       audio.onnx and visual.onnx (retrieval)
 
 The numbers are compared with PyTorch's before the folder appears.
 """
@@ -10,6 +11,7 @@ The numbers are compared with PyTorch's before the folder appears.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from _command import FINE, run
 
@@ -23,8 +25,11 @@ def main() -> int:
     parser.add_argument("--int8", action="store_true", help="with onnx: also model.int8.onnx, its metric loss stated")
     options = parser.parse_args()
 
+    from vadv.retrieval.folder import is_students
     from vadv.student.export import export
 
+    if any(is_students(folder) for folder in (Path(options.run), Path(options.run, "student"))):
+        return export_students(options)
     report = export(options.run, options.out, options.format, int8=options.int8)
     for name, found in report.checked.items():
         print(
@@ -33,6 +38,21 @@ def main() -> int:
     for split, metrics in report.facts.get("int8", {}).items():
         print(f"int8 on {split}: MAE {metrics['float32']['mae']:.4f} -> {metrics['int8']['mae']:.4f}")
     print(f"wrote {report.out}")
+    return FINE
+
+
+def export_students(options: argparse.Namespace) -> int:
+    """Audio and visual students of a retrieval run."""
+    from vadv.retrieval.folder import open_students
+    from vadv.retrieval.onnx import export_onnx
+
+    if options.format != "onnx" or options.int8:
+        raise ValueError(
+            f"{options.run}: expected --format onnx, without --int8, for students of the retrieval task; "
+            "the run's own student folder is what there is in safetensors"
+        )
+    for path in export_onnx(open_students(options.run), Path(options.out)):
+        print(f"wrote {path}")
     return FINE
 
 

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shards.dataset import ClipSet
 from shards.vectors import read_vectors
 from vadv import config
+from vadv.clips import open_clips
 from vadv.comparators.comparator import Comparator, Pairs
 from vadv.tasks.retrieval import retrieval_metrics
 
@@ -25,7 +25,7 @@ def read_pairs(folders: Sequence[str], split: str) -> Pairs:
     Raises:
         ValueError: no such split, or clips without vectors.
     """
-    found = read_vectors(ClipSet(list(folders), split))
+    found = read_vectors(open_clips(config.Data(shards=list(folders)), split))
     return Pairs(audio=found.audio, visual=found.visual, labels=found.labels)
 
 
@@ -41,7 +41,7 @@ def fit_all(
         out: folder for OUT/KEY-SEED/result.json, which launch/report.py reads as it does a run's; None writes nothing.
     """
     train, valid, test = (read_pairs(folders, split) for split in SPLITS)
-    dataset = ClipSet(list(folders), "train").dataset
+    dataset = open_clips(config.Data(shards=list(folders)), "train").dataset
     for comparator in comparators:
         for seed in seeds if comparator.random else seeds[:1]:
             began = time.monotonic()

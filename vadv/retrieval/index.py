@@ -80,13 +80,14 @@ def index_shards(students: Students, folders: Sequence[str], splits: Sequence[st
     Raises:
         ValueError: no such split, no vectors, or vectors of another width than the students'.
     """
-    from shards.dataset import ClipSet
     from shards.vectors import read_vectors
+    from vadv.clips import open_clips
+    from vadv.config import Data
 
     rows: list[dict[str, Any]] = []
     features: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
     for split in splits:
-        found = read_vectors(ClipSet(list(folders), split))
+        found = read_vectors(open_clips(Data(shards=list(folders)), split))
         for name in MODALITIES:
             features[name].append(getattr(found, name))
         for identity, dataset, label in zip(found.ids, found.datasets, found.labels.tolist()):

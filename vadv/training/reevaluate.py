@@ -13,6 +13,7 @@ from vadv import tasks
 from vadv.clips import open_clips
 from vadv.config import Data
 from vadv.config_file import load
+from vadv.retrieval.folder import is_students
 from vadv.training.distributed import join
 from vadv.training.evaluation import Evaluation, evaluate, open_stream, write_predictions
 from vadv.training.folder import CONFIG
@@ -23,7 +24,7 @@ Metrics = dict[str, dict[str, float]]
 def evaluate_folder(
     folder: str | Path, shards: Sequence[str] | None, split: str, predictions: str | Path | None = None
 ) -> Metrics:
-    """Evaluate a run folder (all outputs) or a student folder (text only).
+    """Evaluate a run folder (all outputs), or the folder of its student or students alone.
 
     Args:
         folder: RUN, or a Hugging Face folder such as RUN/student.
@@ -37,6 +38,8 @@ def evaluate_folder(
     folder = Path(folder)
     if (folder / CONFIG).is_file():
         return _evaluate_run(folder, shards, split, predictions)
+    if is_students(folder):
+        return _evaluate_students(folder, shards, split, predictions)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: expected a run folder (with {CONFIG}) or a student folder (with config.json)")
     return _evaluate_student(folder, shards, split, predictions)
@@ -55,7 +58,13 @@ def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predic
     clips = open_clips(config.data, split)
     task = tasks.build(config, len(open_clips(config.data, "train")))
     weights = load_file(best)
-    unknown = task.module.load_state_dict(weights, strict=False).unexpected_keys
+    try:
+        unknown = task.module.load_state_dict(weights, strict=False).unexpected_keys
+    except RuntimeError as error:  # shapes: shards whose features or classes are others
+        line = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{best}: expected weights of the model that {shards or folder} asks for, found {line}"
+        ) from None
     if unknown:
         raise ValueError(f"{best}: expected weights of the model of {folder / CONFIG}, found {unknown[0]}")
     with open_stream(clips, task, config, world) as stream:
@@ -66,17 +75,37 @@ def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predic
     return found.metrics
 
 
+def _evaluate_students(folder: Path, shards: Sequence[str] | None, split: str, predictions: Any) -> Metrics:
+    """The audio and the visual student of a retrieval run."""
+    from vadv.retrieval.folder import open_students
+    from vadv.retrieval.index import index_shards
+    from vadv.tasks.retrieval import retrieval_metrics
+
+    if predictions:
+        raise ValueError(
+            "--predictions: expected a run folder or a text student; launch/retrieve.py index writes vectors"
+        )
+    index = index_shards(open_students(folder), _shards_of(folder, shards), [split])
+    label = np.array([clip["label"] for clip in index.clips])
+    found = retrieval_metrics(index.vectors["audio"], index.vectors["visual"], label)
+    return {"students": {**found, "n": len(label)}}
+
+
+def _shards_of(folder: Path, shards: Sequence[str] | None) -> Sequence[str]:
+    if shards:
+        return shards
+    if not (folder.parent / CONFIG).is_file():
+        raise ValueError(f"{folder}: expected --shards with a student folder outside of its run")
+    return load(folder.parent / CONFIG).data.folders()
+
+
 def _evaluate_student(folder: Path, shards: Sequence[str] | None, split: str, predictions: Any) -> Metrics:
     from vadv import metrics
     from vadv.student.engines import TorchEngine
     from vadv.student.folder import open_student
     from vadv.student.predictor import Predictor
 
-    if not shards:
-        if not (folder.parent / CONFIG).is_file():
-            raise ValueError(f"{folder}: expected --shards with a student folder outside of its run")
-        shards = load(folder.parent / CONFIG).data.folders()
-    clips = open_clips(Data(shards=list(shards)), split)
+    clips = open_clips(Data(shards=list(_shards_of(folder, shards))), split)
     meta = [clips.meta(*clips.locate(index)) for index in range(len(clips))]
     label = np.array([row["label"] for row in meta], dtype=float)
     student = open_student(folder)
