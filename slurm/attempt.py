@@ -16,6 +16,8 @@ IDLE_LIMIT = 20
 """Stops in a row, of whatever cause, without a newer checkpoint; then the point is given up as going nowhere."""
 WRONG_USE = 2
 """Exit code of a rank whose configuration or input is wrong: trying again would not help."""
+TOLD = (0, *(128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)))
+"""Exit codes of ranks that were told to stop and did."""
 SAID = "stopped:"
 """How the line begins in which a run says why it stopped by itself."""
 
@@ -91,7 +93,8 @@ def settle(folder: Folder, point: str, job: str, ending: Ending, retries: int) -
             record.state = "finished"
             return "over"
         errors = folder.notes(point, "error")
-        saved = not errors and (ending.code == 0 or bool(folder.notes(point, "stopped")))
+        # A rank that the signal finds before it can handle signals ends of it: nothing was begun, nothing is lost.
+        saved = not errors and (ending.code in TOLD or bool(folder.notes(point, "stopped")))
         if record.state == "cancelled":
             record.close("cancelled", step)
             return "over"

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 
-def until(ready: Callable[[], Any], what: str, patience: float = 180) -> Any:
+def until(ready: Callable[[], Any], what: str, patience: float = 600) -> Any:
     """Wait for something to become true; returns it."""
     deadline = time.monotonic() + patience
     while not (found := ready()):
@@ -47,7 +47,7 @@ class Client:
         """Run launch/sweep.py to its end; returns what it printed."""
         return self.finish(self.start(*words), code=code)
 
-    def finish(self, process: subprocess.Popen[str], code: int = 0, patience: float = 300) -> str:
+    def finish(self, process: subprocess.Popen[str], code: int = 0, patience: float = 900) -> str:
         """Wait for a launch to end; returns what it printed. One that takes too long is ended: nothing is left behind."""
         try:
             out, err = process.communicate(timeout=patience)

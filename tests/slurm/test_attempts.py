@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_a_save_on_a_signal_is_no_error(folder: Folder) -> None:
         assert settle(folder, NAME, "7_0", Ending(code=0, told="preempted"), retries=0) == "again"
     record = read_record(folder, NAME)
     assert (record.errors, record.idle, record.attempts, record.step) == (0, 0, 3, 30)
+
+
+def test_a_signal_before_a_rank_can_handle_it_is_no_error(folder: Folder) -> None:
+    assert started(folder)
+    assert settle(folder, NAME, "7_0", Ending(code=128 + signal.SIGUSR2, told="time limit"), retries=0) == "again"
+    assert started(folder)
+    folder.note(NAME, "stopped-1").touch()
+    assert settle(folder, NAME, "7_0", Ending(code=137, told="time limit"), retries=0) == "again"
+    assert read_record(folder, NAME).errors == 0
 
 
 def test_errors_are_bounded_and_kept(folder: Folder) -> None:

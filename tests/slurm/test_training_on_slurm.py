@@ -22,9 +22,9 @@ def base(sample_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "teacher": {"clip": str(ROOT / "configs" / "clip" / "tiny.json"), "weights": "random"},
         "student": {"model": "tiny-roberta", "weights": "random"},
         "train": {
-            "epochs": 6,
+            "epochs": 2,
             "max_steps": STEPS,
-            "batch_size": 12,
+            "batch_size": 4,
             "lr": 1e-3,
             "warmup_steps": 2,
             "evaluate_every": 2,
