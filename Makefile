@@ -35,7 +35,7 @@ train-vegas: env
 	$(BIN)/python launch/retrieve.py query --index runs/sample-events/index event-00430 --count 3
 
 test: env
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: env
 	$(BIN)/pytest -m slow

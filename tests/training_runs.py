@@ -78,7 +78,7 @@ class Ranks:
             }
             pipe.send((environment, dict(settings), str(run), options))
         answers: dict[int, Any] = {}
-        seconds = 300
+        seconds = 900
         while len(answers) < world:
             waiting = {pipe: rank for rank, pipe in enumerate(pipes) if rank not in answers}
             ready = wait(list(waiting), seconds)
@@ -91,7 +91,7 @@ class Ranks:
                 except EOFError:
                     pytest.fail(f"a rank ended; log:\n{self.log.read_text()[-3000:]}")
             if any(isinstance(answer, str) for answer in answers.values()):
-                seconds = 20  # the others should know by now
+                seconds = 120  # the others should know by now
         assert len(set(answers.values())) == 1, answers
         if str(answers[0]).startswith("bug"):
             pytest.fail(f"{answers[0]}\n{self.log.read_text()[-3000:]}")

@@ -46,7 +46,7 @@ class Launched:
                     subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
                 )
 
-    def until(self, condition: Callable[[], bool], seconds: float = 180) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 600) -> None:
         """Wait for a condition on the run's files; fails when the run ends before."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -59,7 +59,7 @@ class Launched:
         path = self.run / "metrics.jsonl"
         return sum('"train"' in line for line in path.read_text().splitlines()) if path.is_file() else 0
 
-    def codes(self, seconds: float = 180) -> list[int]:
+    def codes(self, seconds: float = 600) -> list[int]:
         """Exit codes of all ranks; no process of theirs is left."""
         codes = [rank.wait(seconds) for rank in self.ranks]
         deadline = time.monotonic() + 10
@@ -150,7 +150,7 @@ def test_a_killed_rank_ends_the_run_with_a_line_that_names_it(
     run = launch(changed(tiny, train={"epochs": 50}), "killed")
     run.until(lambda: run.steps() >= 3)
     run.ranks[1].kill()
-    assert run.codes(60)[0] == STOPPED
+    assert run.codes(300)[0] == STOPPED
     text = run.log.read_text()
     assert f"rank 1 (process {run.ranks[1].pid}" in text and "is gone" in text and "Traceback" not in text
 
@@ -161,7 +161,7 @@ def test_a_frozen_rank_ends_the_run_with_a_line_that_names_it(
     run = launch(changed(tiny, train={"epochs": 50, "stall_timeout": 12}), "frozen")
     run.until(lambda: run.steps() >= 3)
     run.ranks[1].send_signal(signal.SIGSTOP)
-    codes = run.codes(90)
+    codes = run.codes(300)
     assert codes == [STOPPED, -signal.SIGKILL]
     assert f"rank 1 (process {run.ranks[1].pid}" in run.log.read_text()
 
