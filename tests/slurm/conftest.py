@@ -30,10 +30,10 @@ def slurm() -> Iterator[Client]:
         start_new_session=True,  # Ctrl-C ends the tests; the lab goes down when its standard input ends
     ) as lab:
         assert lab.stdout is not None and lab.stdin is not None
-        folder = lab.stdout.readline().strip()
-        if not folder:
-            pytest.fail("Slurm did not come up; its logs are above")
         try:
+            folder = lab.stdout.readline().strip()
+            if not folder:
+                pytest.fail("Slurm did not come up; its logs are above")
             yield Client(slurm_lab.client_environment(Path(folder)), lab)
         finally:
             lab.stdin.close()

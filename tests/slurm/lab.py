@@ -344,6 +344,7 @@ def running() -> Iterator[Lab]:
 def serve() -> None:
     """Bring a lab up, print its folder, take it down when standard input ends or a signal comes."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    _die_with_parent()  # also while it comes up and does not look at its standard input
     with running() as lab:
         print(lab.folder, flush=True)
         for line in sys.stdin:
