@@ -28,8 +28,14 @@ def main() -> int:
     parser.add_argument("--resume", default="auto", help="auto, never, or the path of a checkpoint")
     parser.add_argument("--debug", action="store_true", help="one process, a few steps, anomaly checks, tiny weights")
     parser.add_argument("--plan", action="store_true", help="print parameters, weights and memory, and leave")
+    parser.add_argument("--world-size", type=int, help="with --plan: number of GPUs; default: of the environment, or 1")
     parser.add_argument("--local_rank", type=int, default=0, help="set by the deepspeed launcher; not read")
     config, options = config_file.parse(parser, sys.argv[1:])
+    if options.plan:
+        from vadv.training.plan import plan
+
+        print(plan(config, options.world_size))
+        return 0
     if options.debug:
         from vadv.training.debug import small
 

@@ -134,7 +134,7 @@ def _sizes(model: str) -> tuple[Any, Any]:
 
     if model not in ARCHITECTURES or (Path(model) / "config.json").is_file():
         try:
-            return _checked(model), AutoTokenizer.from_pretrained(model)
+            return _checked(located(model)), AutoTokenizer.from_pretrained(located(model))
         except OSError as error:
             raise ValueError(
                 f"student.model: with student.weights=random expected a local folder or one of "

@@ -44,7 +44,7 @@ def small(config: Config) -> tuple[Config, list[str]]:
 
 
 def _student(student: Student) -> tuple[Student, str]:
-    found = student.weights == "random" or student.model.startswith("package:") or _here(student.model, "config.json")
+    found = student.weights == "random" or student.model.startswith("package:") or is_here(student.model, "config.json")
     if found:
         return student, f"student.model: {student.model}, {student.weights} weights"
     tiny = "tiny-bert" if student.model.startswith("bert") else "tiny-roberta"
@@ -57,7 +57,7 @@ def _student(student: Student) -> tuple[Student, str]:
 def _teacher(teacher: Teacher) -> tuple[Teacher, str]:
     known = {("ViT-L-14-quickgelu", "openai"): "timm/vit_large_patch14_clip_224.openai"}
     repository = known.get((teacher.clip, teacher.weights), teacher.clip)
-    if teacher.weights == "random" or Path(teacher.weights).is_file() or _here(repository, "open_clip_config.json"):
+    if teacher.weights == "random" or Path(teacher.weights).is_file() or is_here(repository, "open_clip_config.json"):
         return teacher, f"teacher.clip: {teacher.clip}, {teacher.weights} weights"
     line = (
         f"teacher.clip: would load {teacher.clip} with weights {teacher.weights} through open_clip; not here, so "
@@ -66,7 +66,7 @@ def _teacher(teacher: Teacher) -> tuple[Teacher, str]:
     return replace(teacher, clip=str(TINY_CLIP), weights="random"), line
 
 
-def _here(model: str, file: str) -> bool:
+def is_here(model: str, file: str) -> bool:
     """Whether a model is a local folder, or lies in the hub's cache."""
     if Path(model).is_dir():
         return True
@@ -84,8 +84,9 @@ def _draw(config: Config) -> Path:
     from shards.sources import sources
 
     home = config.data.cache_folder()
-    out = home / f"debug-shards-{CLIPS}"
+    source = "sample" if config.task == "sentiment" else "sample-events"
+    out = home / f"debug-{source}-shards-{CLIPS}"
     if not (out / "manifest.json").is_file():
         print("drawing a few clips for debugging, once", file=sys.stderr)
-        pack(sources()["sample"](root=home / f"debug-clips-{CLIPS}", clips=CLIPS), out, Options())
+        pack(sources()[source](root=home / f"debug-{source}-{CLIPS}", clips=CLIPS), out, Options())
     return out
