@@ -98,5 +98,6 @@ def test_equals_deepsig_within_monte_carlo_error(n: int, m: int, shift: float) -
     rng = np.random.default_rng([n, m])
     a, b = rng.normal(shift, 1, n), rng.normal(0, 1, m)
     theirs = float(deepsig.aso(a, b, confidence_level=0.95, num_bootstrap_iterations=1000, show_progress=False, seed=1))
-    # Its σ̂ from 1,000 bootstraps is uncertain by 2 %, and it integrates on a grid of 0.005.
-    assert almost_stochastic_order(a, b) == pytest.approx(theirs, abs=0.03)
+    # Its σ̂ comes from 1,000 bootstraps, which alone moves ε_min by 0.04 between distant seeds (neighbouring ones share
+    # all but one bootstrap), and its grid of 0.005 leaves out the last step.
+    assert almost_stochastic_order(a, b) == pytest.approx(theirs, abs=0.04)
