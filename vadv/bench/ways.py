@@ -11,7 +11,6 @@ import io
 import json
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
