@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from small_students import CORPUS, MAX_TOKENS, ROOT, rows, run
 
+from vadv.student import progress
 from vadv.student.engines import choose_engine
 from vadv.student.folder import open_student
 from vadv.student.predictor import Predictor
@@ -182,6 +184,8 @@ def test_needs_neither_torch_nor_deepspeed(bert: Path) -> None:
         (["text", "--input", "a.txt"], "one of them"),
         (["--input", "nothing.txt"], "nothing.txt"),
         (["text", "--resume"], "--resume: expected --input FILE and --output FILE"),
+        (["text", "--output", "/dev/stdout"], "expected a file; leave it out to write to standard output"),
+        (["text", "--output", "no/such/folder"], "no/such/folder"),
         (["text", "--threads", "0"], "--threads: expected at least 1"),
         (["text", "--max-tokens", "1000"], "--max-tokens: expected a number from 3 to the model's 64, found 1000"),
         (["text", "--student", "nowhere"], "nowhere: expected a student folder, found nothing"),
@@ -261,3 +265,37 @@ class TestResume:
         found = run("predict.py", *self._arguments(bert, source, source))
         assert found.returncode == 2 and source.stat().st_size == before
         assert os.fspath(source).encode() in found.stderr
+
+
+def test_on_a_terminal_a_quick_run_shows_no_bar(bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(CORPUS * 20))
+    parent, child = pty.openpty()
+    command = [sys.executable, str(ROOT / "launch" / "predict.py"), "--student", str(bert), "--window", "10"]
+    command += ["--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "out.jsonl")]
+    process = subprocess.Popen(command, stderr=child)
+    os.close(child)
+    assert process.wait(60) == 0
+    shown = os.read(parent, 65536)
+    os.close(parent)
+    assert shown.strip().startswith(b"100 texts in")
+
+
+def test_a_long_run_shows_texts_and_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    parent, child = pty.openpty()
+    with os.fdopen(child, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        with progress.Progress(1000, lambda: 500) as bar:
+            bar.add(1234)
+            bar.say("line 7: cut")
+            bar._bar.refresh()  # it draws ten times a second by itself
+            terminal.flush()
+        shown = os.read(parent, 65536).decode()
+    os.close(parent)
+    assert "50%" in shown and "1,234 texts, " in shown and "line 7: cut" in shown
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress.Progress(1000, lambda: 500) as bar:
+        bar.add(1234)
+    assert log.getvalue().startswith("1,234 texts, ") and log.getvalue().endswith("50% of the file read\n")

@@ -10,6 +10,8 @@ from typing import Any
 
 EVERY = 30.0
 """Seconds between lines when standard error is not a terminal."""
+DELAY = 2.0
+"""Seconds before a bar appears: what is quick needs none."""
 
 
 class Progress:
@@ -31,7 +33,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._size or None, unit="B", unit_scale=True, delay=2, file=sys.stderr)
+            self._bar = tqdm(
+                total=self._size or None, unit="B", unit_scale=True, delay=DELAY, leave=False, file=sys.stderr
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -74,6 +74,8 @@ class Source:
             )
         self.delimiter = delimiter or ("\t" if suffix == "tsv" else ",")
         if self.streaming:
+            if sys.stdin is None:
+                raise ValueError("-: expected an open standard input, found it closed")
             # A duplicate: should this read still block when the process ends, the interpreter need not wait for it.
             self._raw: IO[bytes] = open(os.dup(sys.stdin.fileno()), "rb")  # noqa: SIM115, PTH123
             self.size = 0
@@ -91,8 +93,11 @@ class Source:
         """csv: the column names."""
 
     def position(self) -> int:
-        """Bytes of the file read so far."""
-        return 0 if self.streaming else self._raw.tell()
+        """Bytes of the file read so far; may be asked from another thread than the one that reads."""
+        try:
+            return 0 if self.streaming else self._raw.tell()
+        except ValueError:  # read to its end and closed
+            return self.size
 
     def records(self) -> Iterator[Record]:
         """Every row of the input, in order. Can be walked once.

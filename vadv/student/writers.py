@@ -92,6 +92,8 @@ class Journal:
             ValueError: the file is an interrupted run's and `resume` is false, or it was made from something else.
         """
         self._path, self._notes = Path(path), Path(path + ".resume.json")
+        if self._path.exists() and not self._path.is_file():
+            raise ValueError(f"--output {path}: expected a file; leave it out to write to standard output")
         self._identity = identity
         self.rows, self.complete = 0, False
         """Rows already there, and whether nothing is left to do."""
