@@ -91,17 +91,18 @@ def table_2(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table
 def table_4(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
     """mAP of audio-visual retrieval."""
     own = _trained(groups, datasets)
-    methods = list(dict.fromkeys([*_published(4, datasets), *(group.traits.method for group in own)]))
+    ours = [g for g in own if g.traits.method == "ours"]
+    methods = dict.fromkeys([*_published(4, datasets), *(g.traits.method for g in own)])
     lines = []
-    for method in [*(m for m in methods if m not in ("eics", "ours")), "eics", "ours"]:
+    for method in (m for m in methods if m not in ("eics", "ours")):
         here = [g for g in own if g.traits.method == method]
-        if method == "eics":
-            here = [g for g in own if g.traits.method == "ours" and not _distils(g)]
-        if method == "ours":
-            here = [g for g in here if _distils(g) and g.traits.variant == "step" and g.traits.sides == "both"]
-        names = {"eics": "EICS-style student, not distilled", "ours": "VideoAdviser (ours)"}
-        label = names.get(method) or next((title for g in here if (title := _title(g))), method)
-        lines.append(Line(key=method, label=label, groups=here, head=RETRIEVAL))
+        label = next((title for g in here if (title := _title(g))), method)
+        lines.append(Line(key=method, label=label, groups=here))
+    lines += _undistilled("eics", ours)
+    taught = [g for g in ours if _is(g, "step") and g.traits.sides == "both"]
+    lines.append(Line(key="ours", label="VideoAdviser (ours)", groups=taught))
+    for line in lines:
+        line.head = RETRIEVAL
     return _make(4, datasets, "Audio-visual retrieval (mAP)", MAPS, lines, split)
 
 
@@ -161,17 +162,10 @@ def table_7(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table
 def table_8(groups: list[Group], datasets: tuple[str, ...], split: str) -> Table:
     """Which of the two students the teacher reaches."""
     own = [g for g in _trained(groups, datasets) if g.traits.method == "ours"]
-    lines = [
-        Line(key="none", label="EICS-style student, not distilled", groups=[g for g in own if not _distils(g)]),
-        *(
-            Line(key=side, label=label, groups=[g for g in own if _is(g, "step") and g.traits.sides == side])
-            for side, label in (
-                ("visual", "- w/ video distillation"),
-                ("audio", "- w/ audio distillation"),
-                ("both", "- w/ audio and video distillation"),
-            )
-        ),
-    ]
+    lines = _undistilled("none", own)
+    for side, label in (("visual", "video"), ("audio", "audio"), ("both", "audio and video")):
+        here = [g for g in own if _is(g, "step") and g.traits.sides == side]
+        lines.append(Line(key=side, label=f"- w/ {label} distillation", groups=here))
     for line in lines:
         line.head = RETRIEVAL
     return _make(8, datasets, "Step-distillation by modality (mAP)", MAPS, lines, split)
@@ -295,8 +289,13 @@ def _step(groups: Iterable[Group]) -> list[Group]:
     return [group for group in groups if group.traits.whole and group.traits.variant == "step"]
 
 
-def _distils(group: Group) -> bool:
-    return group.traits.teacher and group.traits.variant != "none"
+def _undistilled(key: str, groups: Iterable[Group]) -> list[Line]:
+    """Retrieval students that no teacher reaches: alone, or beside one that keeps its knowledge."""
+    groups = list(groups)
+    return [
+        Line(key=key, label="EICS-style students", groups=[g for g in groups if not g.traits.teacher]),
+        Line(key="", label="EICS-style students, w/o distillation", groups=[g for g in groups if _is(g, "none")]),
+    ]
 
 
 def _students(groups: Iterable[Group], rows: Iterable[str]) -> list[str]:

@@ -17,7 +17,9 @@ def precision_scope_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
     Args:
         runs: name → `audio` (N, C), `visual` (N, C) and `label` (N,).
     """
-    drawn, axes = figure(PAGE, 2.4, columns=2, sharey=True)
+    from matplotlib.ticker import FuncFormatter
+
+    drawn, axes = figure(PAGE, 2.5, columns=2, sharey=True)
     for axis, title, (queries, gallery) in zip(
         axes, ("audio → video", "video → audio"), (("audio", "visual"), ("visual", "audio")), strict=True
     ):
@@ -32,12 +34,13 @@ def precision_scope_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
                 linestyle=look.line,
                 marker=look.marker,
                 markevery=6,
-                label=shorten(name, 34),
+                label=shorten(name, 46),
             )
         labels = next(iter(runs.values()))["label"]
         shares = np.unique(labels, return_counts=True)[1] / len(labels)
         axis.axhline(float((shares**2).sum()), color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), label="chance")
         axis.set(title=title, xscale="log", xlabel="scope K", ylim=(0, 1.02))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].set_ylabel("precision among the first K")
-    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return drawn
