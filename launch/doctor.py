@@ -59,14 +59,14 @@ def check(config: Config, options: Any) -> bool:
     size = launched or here
     checks: list[Callable[[], Iterable[Finding]]] = [
         machine.versions,
-        lambda: machine.devices(config, here),
+        lambda: machine.devices(config, size, here),
         lambda: arithmetic(config, size),
         lambda: ranks.measure() if launched else ranks.measure_here(size),
         lambda: weights.weights(config, config_file.dump(config), options.fetch),
         lambda: data.shards(config, fast=not options.thorough),
         lambda: data.throughput(config, here),
         lambda: data.cache(config),
-        lambda: machine.room(config, Path(options.run), size),
+        lambda: machine.room(config, Path(options.run)),
         lambda: site(options.sweep),
     ]
     failed = False

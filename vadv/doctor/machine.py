@@ -13,6 +13,9 @@ from vadv.config import Config
 from vadv.doctor import Finding, fail, ok, warn
 
 PROJECT = "videoadviser"
+GIB = 2**30
+GPU_MARGIN, CPU_MARGIN = 3 * GIB // 2, 2 * GIB
+"""What CUDA, NCCL and the allocator's gaps take on top of a plan; on a CPU, the libraries and the decoders."""
 
 
 def versions() -> Iterator[Finding]:
@@ -42,52 +45,82 @@ def versions() -> Iterator[Finding]:
         )
 
 
-def devices(config: Config, ranks_here: int) -> Iterator[Finding]:
-    """GPUs or processor cores for the ranks of this machine, and memory.
+def devices(config: Config, ranks: int, ranks_here: int) -> Iterator[Finding]:
+    """GPUs or processor cores for the ranks of this machine.
 
     Args:
-        ranks_here: ranks that will run on this machine.
+        ranks: of the whole run.
+        ranks_here: of them on this machine.
     """
     import psutil
     import torch
 
     cores = len(os.sched_getaffinity(0))
     wanted = ranks_here * (1 + config.data.workers)
-    text = f"{cores} cores for {ranks_here} ranks with {config.data.workers} decoders each, "
-    text += f"{psutil.virtual_memory().available / 2**30:.0f} GiB of memory free"
+    text = f"{cores} cores for {ranks_here} ranks with {config.data.workers} decoders each"
     if wanted > cores:
         yield warn("cores", text, f"ask for {wanted} cores, or set data.workers to fewer")
     else:
         yield ok("cores", text)
-    if os.environ.get("DS_ACCELERATOR") == "cpu" or not torch.cuda.is_available():
-        said = "DS_ACCELERATOR=cpu" if os.environ.get("DS_ACCELERATOR") == "cpu" else "torch finds no GPU"
-        if torch.version.cuda and Path("/dev/nvidiactl").exists() and os.environ.get("DS_ACCELERATOR") != "cpu":
-            yield fail(
-                "devices", "there is a GPU that torch cannot use", "compare nvidia-smi's driver with torch's CUDA"
-            )
-        else:
-            yield ok("devices", f"none: {said}; ranks compute on the CPU and talk by gloo")
+    host = psutil.virtual_memory().available
+    forced = os.environ.get("DS_ACCELERATOR") == "cpu"
+    if forced or not torch.cuda.is_available():
+        if torch.version.cuda and Path("/dev/nvidiactl").exists() and not forced:
+            yield fail("devices", "a GPU that torch cannot use", "compare nvidia-smi's driver with torch's CUDA")
+            return
+        said = "DS_ACCELERATOR=cpu" if forced else "torch finds none"
+        yield ok("devices", f"no GPU ({said}): ranks compute on the CPU and talk by gloo")
+        yield from _memory(config, ranks, ranks_here, free=host // ranks_here, host=host, margin=CPU_MARGIN)
         return
     count = torch.cuda.device_count()
     names = sorted({torch.cuda.get_device_name(n) for n in range(count)})
-    free = [torch.cuda.mem_get_info(n)[0] / 2**30 for n in range(count)]
-    found = f"{count} x {', '.join(names)}, {min(free):.0f} GiB free, CUDA {torch.version.cuda}"
-    found += ", bf16" if torch.cuda.is_bf16_supported() else ", no bf16: take a preset in fp16 or fp32"
+    found = f"{count} x {', '.join(names)}, CUDA {torch.version.cuda}, "
+    found += "bf16" if torch.cuda.is_bf16_supported() else "no bf16: take a preset in fp16 or fp32"
     if count < ranks_here:
         yield fail("devices", f"{found}, for {ranks_here} ranks", "start one rank per GPU")
     else:
         yield ok("devices", found)
+    free = min(torch.cuda.mem_get_info(n)[0] for n in range(count))
+    yield from _memory(config, ranks, ranks_here, free=free, host=host, margin=GPU_MARGIN)
 
 
-def room(config: Config, run: Path, ranks: int) -> Iterator[Finding]:
-    """Space for checkpoints in the run folder's file system."""
+def _memory(config: Config, ranks: int, ranks_here: int, *, free: int, host: int, margin: int) -> Iterator[Finding]:
+    """The plan's peak against what a rank has."""
+    from vadv.training.plan import predict
+
+    if config.task != "sentiment":
+        return  # two small students on feature vectors
+    try:
+        need = predict(config, ranks, config.student.max_tokens)
+    except (ValueError, OSError):
+        return  # the batch or the weights are wrong, and told of elsewhere
+    text = f"a rank needs {(need.peak + margin) / GIB:.1f} GiB of {free / GIB:.1f} GiB (launch/train.py --plan)"
+    if need.host:
+        text += f", and {ranks_here * need.host / GIB:.1f} of {host / GIB:.1f} GiB of the machine"
+    if need.peak + margin > free or ranks_here * need.host > host:
+        remedy = "take a smaller train.micro_batch_size, or a preset of a higher ZeRO stage: see --plan"
+        yield fail("memory", text, remedy)
+    else:
+        yield ok("memory", text)
+
+
+def room(config: Config, run: Path) -> Iterator[Finding]:
+    """Space for the run folder's checkpoints."""
+    from vadv.models.count import count
+
     place = next(folder for folder in (run.absolute(), *run.absolute().parents) if folder.exists())
-    usage = shutil.disk_usage(place)
-    text = f"{usage.free / 2**30:.0f} GiB free in {place}"
     if not os.access(place, os.W_OK):
         yield fail("run folder", f"{place} is not writable", "give another --run")
-    elif usage.free < 2 * 2**30:
-        yield fail("run folder", text, "free some space, or give another --run")
+        return
+    trained = sum(row.trainable for row in count(config))
+    # float32 weights and two moments, and the module's own; one more than are kept while the next is written.
+    need = 16 * trained * (config.train.keep_checkpoints + 1)
+    free = shutil.disk_usage(place).free
+    text = (
+        f"{need / GIB:.1f} GiB for {config.train.keep_checkpoints} + 1 checkpoints of {free / GIB:.0f} GiB in {place}"
+    )
+    if free < need + GIB:
+        yield fail("run folder", text, "free some space, give another --run, or lower train.keep_checkpoints")
     else:
         yield ok("run folder", text)
 
