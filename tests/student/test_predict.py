@@ -284,6 +284,16 @@ def test_on_a_terminal_a_quick_run_shows_no_bar(bert: Path, tmp_path: Path) -> N
     assert shown.strip().startswith(b"100 texts in")
 
 
+def _all_shown(parent: int) -> str:
+    """What a terminal has been sent by now."""
+    os.set_blocking(parent, False)
+    shown = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            shown += os.read(parent, 65536)
+    return shown.decode()
+
+
 def test_a_long_run_shows_texts_and_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "DELAY", 0.0)
     monkeypatch.setattr(progress, "EVERY", 0.0)
@@ -295,10 +305,8 @@ def test_a_long_run_shows_texts_and_rate(monkeypatch: pytest.MonkeyPatch) -> Non
             bar.add(1234)
             bar.say("line 7: cut")
             bar._bar.refresh()  # it draws ten times a second by itself
-    shown = ""
-    with contextlib.suppress(OSError):  # the terminal's other end is closed
-        while True:
-            shown += os.read(parent, 65536).decode()
+            terminal.flush()
+            shown = _all_shown(parent)
     os.close(parent)
     assert "50%" in shown and "1,234 texts, " in shown and "line 7: cut" in shown
     log = io.StringIO()
