@@ -56,6 +56,12 @@ CASES: dict[str, dict[str, Any]] = {
     "step, beta 1, psi 10, detached": {"objective": {"beta": 1.0, "psi": 10.0, "detach_teacher": True}},
     "step, xclip prompting": {"teacher": {"prompting": "xclip"}},
     "step, new modules x 10": {"factor": 10.0},
+    "student alone, new modules x 10": {"alone": True, "factor": 10.0},
+    "none, new modules x 10": {"objective": {"variant": "none"}, "factor": 10.0},
+    "CRD, new modules x 10": {"objective": {"variant": "crd"}, "factor": 10.0},
+    "step without first, new modules x 10": {"objective": {"variant": "step-without-first"}, "factor": 10.0},
+    "step, xclip prompting, new modules x 10": {"teacher": {"prompting": "xclip"}, "factor": 10.0},
+    "step, psi 10, new modules x 10": {"objective": {"psi": 10.0}, "factor": 10.0},
     "step, psi 30, detached, new modules x 10": {"objective": {"psi": 30.0, "detach_teacher": True}, "factor": 10.0},
 }
 

@@ -76,8 +76,8 @@ def two_steps(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_the_papers_sizes_take_two_steps(tmp_path: Path) -> None:
-    if psutil.virtual_memory().available < 13 * GIB:
-        pytest.skip("less than 13 GiB of free memory")
+    if psutil.virtual_memory().available < 15 * GIB:
+        pytest.skip("less than 15 GiB of free memory")
     mp.spawn(two_steps, (str(tmp_path),), nprocs=1)
     found = json.loads((tmp_path / "found.json").read_text())
     print(found)
