@@ -29,8 +29,10 @@ def small(config: Config) -> tuple[Config, list[str]]:
         data=replace(config.data, workers=min(1, config.data.workers), prefetch=1, max_bad_fraction=1.0),
     )
     lines.append(f"{steps} steps of {batch} clips, anomaly checks on, evaluation cut short")
-    student, line = _student(config.student)
-    lines.append(line)
+    student = config.student
+    if config.task == "sentiment":
+        student, line = _student(student)
+        lines.append(line)
     teacher = config.teacher
     if teacher is not None:
         teacher, line = _teacher(teacher)
