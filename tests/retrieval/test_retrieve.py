@@ -171,6 +171,11 @@ def test_mistakes_end_in_one_line(
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+def test_text_is_not_predicted_with_them(student: Path) -> None:
+    done = command("--student", student.parent, "some text", script="predict")
+    assert done.returncode == 2 and "ask them with launch/retrieve.py" in done.stderr
+
+
 def test_features_of_another_width_are_told(student: Path, event_shards: Path) -> None:
     with pytest.raises(ValueError, match=r"visual features: expected \(n, 1024\) as the student was trained on"):
         index_shards(open_students(student), [str(event_shards)], ["test"])

@@ -59,6 +59,11 @@ def open_student(path: str | Path, max_tokens: int | None = None) -> Student:
             "a run folder has its student in RUN/student once the first validation is done"
         )
     config = _object(folder / "config.json")
+    if config.get("kind") == "eics-style":
+        raise ValueError(
+            f"{folder}: expected a text student, found the audio and visual students of a retrieval run; "
+            "ask them with launch/retrieve.py"
+        )
     labels = config.get("num_labels", len(config.get("id2label", {0: "", 1: ""})))
     if labels != 1:
         raise ValueError(
