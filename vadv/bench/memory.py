@@ -1,7 +1,8 @@
 """The plan's memory against what training really takes: the peak of each rank's resident memory on CPUs.
 
 Each configuration trains three steps on made batches in processes of its own. What a process takes before there is a
-model (Python and the libraries) is measured there too and added to the prediction.
+model (Python and the libraries) is measured there too and added to the prediction. glibc is told to give freed blocks
+back (MALLOC_MMAP_THRESHOLD_): what it would otherwise keep for later is not what the model needs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from vadv.bench.made import config_of, made_batch
 from vadv.bench.table import Row
 from vadv.config import Config
 
@@ -26,7 +28,7 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "ZeRO-3, 2 ranks": (2, {"deepspeed": "configs/deepspeed/zero3.json", "train.batch_size": 2}),
     "ZeRO-1, student alone": (1, {"teacher": None, "train.batch_size": 16}),
 }
-"""Ranks and settings of each configuration, besides those of `settings_of`."""
+"""Ranks and settings of each configuration, besides those of `config_of`."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,21 +43,11 @@ def run(options: argparse.Namespace) -> list[Row]:
     rows = []
     for name in options.case or CASES:
         world, changes = CASES[name]
-        predicted, measured, base = compare(settings_of(changes, options.clip, options.student), world)
+        predicted, measured, base = compare(config_of(changes, options.clip, options.student), world)
         row = Row(f"memory of a rank, {name}", measured / MIB, "MiB", predicted / measured, "prediction / measured")
         row.more = {"predicted MiB": round(predicted / MIB), "of it the process itself": round(base / MIB)}
         rows.append(row)
     return rows
-
-
-def settings_of(changes: dict[str, Any], clip: str, student: str) -> Config:
-    """A configuration with random weights of real proportions."""
-    from vadv.config_file import load
-
-    base = {"student.model": student, "student.weights": "random"}
-    if changes.get("teacher", ...) is not None:
-        base |= {"teacher.clip": clip, "teacher.weights": "random"}
-    return load(None, base | changes)
 
 
 def compare(config: Config, world_size: int) -> tuple[int, int, int]:
@@ -63,7 +55,7 @@ def compare(config: Config, world_size: int) -> tuple[int, int, int]:
     from vadv.training.plan import predict
 
     base, measured = max(_train(config, world_size), key=lambda found: found[1])
-    predicted = predict(config, world_size, TOKENS, buckets_filled_only=True).peak
+    predicted = predict(config, world_size, TOKENS, on_cpu=True).peak
     return base + predicted, measured, base
 
 
@@ -74,11 +66,17 @@ def _train(config: Config, world_size: int) -> list[tuple[int, int]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ranks = []
+    before = os.environ.get("MALLOC_MMAP_THRESHOLD_")
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "262144"
     for rank in range(world_size):
         ours, theirs = context.Pipe()
         ranks.append((ours, context.Process(target=_rank, args=(theirs, config, rank, world_size, port))))
         ranks[-1][1].start()
         theirs.close()
+    if before is None:
+        del os.environ["MALLOC_MMAP_THRESHOLD_"]
+    else:
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = before
     try:
         return [pipe.recv() for pipe, _ in ranks]
     except EOFError:
@@ -118,34 +116,6 @@ def _rank(pipe: Connection, config: Config, rank: int, world_size: int, port: in
         engine.step()
     pipe.send((base, _resident("VmHWM")))
     world.leave()
-
-
-def made_batch(config: Config, clips: int, tokens: int) -> Any:
-    """A micro-batch of random content in the shapes of `config`."""
-    import torch
-
-    from vadv.models.batch import Batch
-
-    generator = torch.Generator().manual_seed(1)
-    data, teacher = config.data, config.teacher
-    frames = faces = mask = None
-    if teacher is not None:
-        shape = (clips, data.frames, 3, data.frame_size, data.frame_size)
-        frames = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        if teacher.face:
-            faces = torch.randn(clips, 64, 8, generator=generator)
-            mask = torch.ones(clips, 64, dtype=torch.bool)
-    return Batch(
-        weight=torch.ones(clips),
-        label=torch.randn(clips, generator=generator),
-        index=torch.arange(clips) % 2,
-        noise=torch.arange(clips),
-        input_ids=torch.randint(5, 200, (clips, tokens), generator=generator),
-        attention_mask=torch.ones(clips, tokens, dtype=torch.int64),
-        frames=frames,
-        faces=faces,
-        face_mask=mask,
-    )
 
 
 def _resident(kind: str) -> int:

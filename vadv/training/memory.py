@@ -67,21 +67,21 @@ def memory(
     activations: Activations,
     world_size: int,
     *,
-    buckets_filled_only: bool = False,
+    on_cpu: bool = False,
 ) -> Memory:
     """What a rank needs.
 
     Args:
         settings: the DeepSpeed configuration.
         activations: of its micro-batch, in the run's number format.
-        buckets_filled_only: count of a bucket what is ever written to: a CPU gives no memory for the rest.
+        on_cpu: count of a bucket what is ever written to: a CPU gives no memory for the rest.
     """
     stage, zero = zero_stage(settings), settings.get("zero_optimization", {})
     w, n = 4 if precision(settings) == "float32" else 2, world_size
     total, trained = parameters.total, parameters.trained
     bucket = int(zero.get("reduce_bucket_size", 5e8))
     filled = min(bucket, trained)
-    reserved = (filled if buckets_filled_only else bucket) * w
+    reserved = (filled if on_cpu else bucket) * w
     offload = zero.get("offload_optimizer", {}).get("device", "none") != "none"
 
     if stage == 0:

@@ -44,16 +44,16 @@ def plan(config: Config, world_size: int | None = None) -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def predict(config: Config, world_size: int, tokens: int, *, buckets_filled_only: bool = False) -> Memory:
+def predict(config: Config, world_size: int, tokens: int, *, on_cpu: bool = False) -> Memory:
     """Memory of one rank with the configuration's own DeepSpeed JSON.
 
     Args:
         tokens: length of the texts.
-        buckets_filled_only: see `memory`.
+        on_cpu: see `memory`.
     """
     settings = deepspeed_settings(config, world_size)
     found = activations(config, config.train.micro(world_size), tokens, _dtype(settings), MICRO_BATCH)
-    return memory(settings, _sizes(config), found, world_size, buckets_filled_only=buckets_filled_only)
+    return memory(settings, _sizes(config), found, world_size, on_cpu=on_cpu)
 
 
 def _dtype(settings: dict[str, Any]) -> torch.dtype:
