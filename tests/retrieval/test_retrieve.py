@@ -47,9 +47,9 @@ def index(student: Path, feature_shards: Path, tmp_path_factory: pytest.TempPath
     return folder
 
 
-def command(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """launch/retrieve.py in a process of its own."""
-    line = [sys.executable, "launch/retrieve.py", *map(str, arguments)]
+def command(*arguments: str | Path, stdin: str = "", script: str = "retrieve") -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    line = [sys.executable, f"launch/{script}.py", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, input=stdin)
 
 
@@ -138,7 +138,7 @@ def test_a_files_sound_can_ask(event_corpus: Path, event_shards: Path, tmp_path:
 def test_onnx_files_compute_the_same(student: Path, tmp_path: Path) -> None:
     import onnxruntime
 
-    done = command("export", "--student", student, "--out", tmp_path / "onnx")
+    done = command("--run", student, "--out", tmp_path / "onnx", "--format", "onnx", script="export")
     assert done.returncode == 0, done.stderr
     opened = open_students(student)
     for name, width in opened.widths.items():
@@ -147,6 +147,22 @@ def test_onnx_files_compute_the_same(student: Path, tmp_path: Path) -> None:
             features = np.random.default_rng(count).normal(size=(count, width)).astype(np.float32)
             found = session.run(None, {"features": features})[0]
             np.testing.assert_allclose(found, opened.project(name, features), rtol=1e-4, atol=1e-4)
+
+
+def test_other_exports_are_refused(student: Path, tmp_path: Path) -> None:
+    done = command("--run", student.parent, "--out", tmp_path / "hf", script="export")
+    assert done.returncode == 2 and "expected --format onnx" in done.stderr
+
+
+def test_a_students_folder_can_be_evaluated(student: Path, feature_shards: Path, index: Path) -> None:
+    from vadv.metrics import retrieval
+
+    done = command("--run", student, "--shards", feature_shards, script="evaluate")
+    assert done.returncode == 0, done.stderr
+    found, stored = json.loads(done.stdout), open_index(index)
+    expected = retrieval(stored.vectors["audio"], stored.vectors["visual"], [clip["label"] for clip in stored.clips])
+    assert found["output"] == "students" and found["n"] == 40
+    assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
 MISTAKES: list[tuple[list[Any], str]] = [
