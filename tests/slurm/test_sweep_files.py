@@ -9,6 +9,7 @@ import pytest
 import yaml
 from sweeping import ROOT
 
+from slurm.sample_space import Random
 from slurm.settings import Slurm
 from slurm.sweep import Point, expand, read_sweep
 
@@ -77,13 +78,19 @@ def test_more_trials_leave_the_first_ones_as_they_are(points) -> None:
     assert all(1e-6 <= point.config.train.lr <= 1e-4 for point in many)
 
 
-def test_random_draws_cover_a_log_range_and_integers_evenly(points) -> None:
-    space = "{train.lr: {low: 1e-6, high: 1e-2, log: true}, train.warmup_steps: {low: 1, high: 3, integer: true}}"
-    found = points(f"random: {{trials: 300, space: {space}}}\nset: {{teacher: null}}\n")
-    decades = [sum(10**-n <= point.config.train.lr < 10 ** (1 - n) for point in found) for n in (3, 4, 5, 6)]
-    assert min(decades) > 50
-    steps = [point.config.train.warmup_steps for point in found]
-    assert min(steps.count(n) for n in (1, 2, 3)) > 70
+def test_random_draws_cover_a_log_range_integers_and_choices_evenly() -> None:
+    space = {
+        "train.lr": {"low": 1e-6, "high": 1e-2, "log": True},
+        "train.warmup_steps": {"low": 1, "high": 3, "integer": True},
+        "train.batch_size": {"choices": [4, 8]},
+    }
+    search = Random(trials=400, space=space)
+    drawn = [search.draw(trial) for trial in range(search.trials)]
+    decades = [sum(10**-n <= draw["train.lr"] < 10 ** (1 - n) for draw in drawn) for n in (3, 4, 5, 6)]
+    assert sum(decades) == 400 and min(decades) > 70
+    for key, values in (("train.warmup_steps", [1, 2, 3]), ("train.batch_size", [4, 8])):
+        counts = [sum(draw[key] == value for draw in drawn) for value in values]
+        assert sum(counts) == 400 and min(counts) > 0.7 * 400 / len(values)
 
 
 @pytest.mark.parametrize(
