@@ -15,10 +15,14 @@ from pathlib import Path
 from _command import FINE, run
 
 COMMANDS = {
+    "checkpoint": "what a checkpoint costs a run",
+    "features": "the cache of frozen features against the disk, and epochs with it against epochs without",
+    "memory": "memory that --plan predicts against what training takes",
     "order": "position to sample for a billion samples",
     "pipeline": "shards to frames: our stream against its limit and its peers",
     "predict": "texts per second against transformers' pipeline",
     "serve": "the HTTP service under concurrent clients",
+    "step": "a training step against bare DeepSpeed and PyTorch loops, and where its time goes",
 }
 """Each is a module of vadv.bench with add_options(parser) and run(options) -> rows."""
 

@@ -58,7 +58,10 @@ class Student(nn.Module):
         assert batch.input_ids is not None and batch.attention_mask is not None
         # An empty slot may have no token, and attention to nothing is undefined.
         empty = ~batch.attention_mask.bool().any(dim=1, keepdim=True)
-        mask = torch.where(empty, 1, batch.attention_mask)
+        mask = batch.attention_mask.bool() | empty
+        # In its final form: from a mask (B, L) transformers finds out whether there is padding at all, which makes the
+        # host wait for the device in every forward pass.
+        mask = mask[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
         self.keys.value = batch.noise
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             state = self.encoder(input_ids=batch.input_ids, attention_mask=mask).last_hidden_state[:, 0]

@@ -101,7 +101,7 @@ class Stepper:
         skipped = engine.skipped_steps
         for micro_batch in step.micro_batches:
             batch = self.task.collate(micro_batch, state.epoch)
-            self._count(batch, micro_batch, tally)
+            self.count(batch, micro_batch, tally)
             batch = batch.to(self.world.device)
             if self.features is not None:
                 batch = self.features.fill(batch, micro_batch, state.epoch)
@@ -176,7 +176,7 @@ class Stepper:
             "skipped_steps": self.state.skipped,
         }
 
-    def _count(self, batch: Batch, clips: Sequence[Clip], tally: Tally) -> None:
+    def count(self, batch: Batch, clips: Sequence[Clip], tally: Tally) -> None:
         """Operations and tokens of a micro-batch, from its tensors while they are on the CPU."""
         encoded = len(clips) if self.features is None else sum(clip.frames is not None for clip in clips)
         tally.flops += self.work.micro_batch(batch, encoded).total
