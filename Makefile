@@ -6,7 +6,7 @@ LAUNCH = OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerator
 SAMPLE := data/sample-shards
 EVENTS := data/sample-events-shards
 
-.PHONY: env train train-vegas test test-slow faults lint
+.PHONY: env train train-vegas test test-slow faults lint docs
 env: .venv/installed
 
 # The stamp is as old as the last install: a change of either file installs anew into the same environment.
@@ -49,3 +49,7 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What pages of docs/ take from the code: the settings, and the lines where the equations live.
+docs: env
+	$(BIN)/python docs/generate.py

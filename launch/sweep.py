@@ -190,7 +190,7 @@ def settings_help() -> str:
 
     lines = ["settings, in the sweep file or here:"]
     for section, kind in zip(SECTIONS, (Slurm, Local)):
-        lines += [f"  --{section}.{name} VALUE\n        {text}" for name, text in describe(kind)]
+        lines += [f"  --{section}.{name} VALUE\n        {text} [{default}]" for name, text, default in describe(kind)]
     return "\n".join(lines)
 
 

@@ -174,13 +174,13 @@ def keys(kind: type = Config) -> dict[str, Any]:
     return dict(_walk(kind))
 
 
-def describe(kind: type) -> list[tuple[str, str]]:
-    """Name and documentation, with the default, of each field of a dataclass of settings."""
+def describe(kind: type) -> list[tuple[str, str, Any]]:
+    """Name, documentation and default of each field of a dataclass of settings."""
     import docstring_parser
 
     texts = {p.arg_name: p.description or "" for p in docstring_parser.parse_from_object(kind).params}
     defaults = asdict(kind())
-    return [(name, f"{' '.join(texts.get(name, '').split())} [{default}]") for name, default in defaults.items()]
+    return [(name, " ".join(texts.get(name, "").split()), default) for name, default in defaults.items()]
 
 
 def check_keys(settings: Mapping[str, Any], where: str = "", kind: type = Config) -> None:
@@ -196,7 +196,7 @@ def check_keys(settings: Mapping[str, Any], where: str = "", kind: type = Config
         if is_dataclass(known[key]) and not isinstance(value, Mapping):
             raise ValueError(f"{where}{key}: expected a section of settings, found {value}")
         if value is None and type(None) not in typing.get_args(known[key]):
-            raise ValueError(f"{where}{key}: expected {_describe(known[key])}, found nothing (null)")
+            raise ValueError(f"{where}{key}: expected {in_words(known[key])}, found nothing (null)")
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
@@ -262,12 +262,12 @@ def _config_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, rest
 
 
-def _describe(kind: Any) -> str:
+def in_words(kind: Any) -> str:
     """A type in words: `a whole number`, `one of a, b, c`."""
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(str(choice) for choice in typing.get_args(kind))
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join(_describe(part) for part in typing.get_args(kind))
+        return " or ".join(in_words(part) for part in typing.get_args(kind))
     if typing.get_origin(kind) is list:
         return "a list"
     if typing.get_origin(kind) is dict:
@@ -297,5 +297,5 @@ def _explain(error: Exception, kind: type, options: Iterable[str] = ()) -> str:
     key = ".".join(re.findall(r'Parser key "([^"]+)"', text))
     found = re.findall(r"(?:Got|Given) value: (.*)", text)
     if key in keys(kind) and found:
-        return f"{key}: expected {_describe(keys(kind)[key])}, found {found[0]}"
+        return f"{key}: expected {in_words(keys(kind)[key])}, found {found[0]}"
     return " ".join(text.split())
