@@ -132,7 +132,7 @@ class Student:
     hidden: int = 128
     """Hidden units of the MLP (Table 3)."""
     max_tokens: int = 100
-    """Texts are cut after so many tokens (Table 3) and padded to the longest of the micro-batch."""
+    """Texts are cut after so many tokens (Table 3)."""
     dropout: float = 0.1
     """Probability of dropout on hidden states; the mask is a function of seed, step and sample, not of ranks."""
 

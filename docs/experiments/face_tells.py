@@ -30,6 +30,7 @@ import torch
 from vadv import config
 from vadv.models import Student, VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
+from vadv.models.text import lay
 from vadv.objectives import build_objective
 
 CLIPS = {"train": 400, "valid": 400, "test": 1000}
@@ -90,15 +91,12 @@ def corpus(seed: int) -> dict[str, dict[str, np.ndarray]]:
 
 def batch_of(split: dict[str, np.ndarray], rows: np.ndarray, visual: torch.Tensor | None, epoch: int) -> Batch:
     """These clips as tensors. A word is one token id; the tokenizer's special tokens stand around the sentence."""
-    words = torch.from_numpy(split["words"][rows]) + 10
-    ids = torch.cat([torch.zeros(len(rows), 1), words, torch.full((len(rows), 1), 2)], dim=1).long()
     return Batch(
         weight=torch.ones(len(rows)),
         label=torch.from_numpy(split["label"][rows]).float(),
         index=torch.from_numpy(rows),
         noise=torch.from_numpy(rows) * 100_003 + epoch,
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
+        text=lay([[0, *(words + 10), 2] for words in split["words"][rows]]),
         visual=None if visual is None else visual.expand(len(rows), *visual.shape[1:]),
         faces=torch.from_numpy(split["faces"][rows]),
         face_mask=torch.from_numpy(split["mask"][rows]),

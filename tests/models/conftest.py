@@ -10,6 +10,7 @@ import torch
 
 from vadv import config
 from vadv.models.batch import Batch
+from vadv.models.text import lay
 
 TEXTS = ["I love it", "so so bad, really", "well", "not what I had hoped for, but fine"]
 
@@ -33,7 +34,7 @@ def make_batch() -> Callable[..., Batch]:
     """A batch of B clips whose contents depend on their numbers alone."""
 
     def make(tokenizer: Any, rows: int = 4, frames: int = 4, size: int = 64) -> Batch:
-        text = tokenizer([TEXTS[i % len(TEXTS)] for i in range(rows)], padding=True, return_tensors="pt")
+        text = tokenizer([TEXTS[i % len(TEXTS)] for i in range(rows)])
         generators = [torch.Generator().manual_seed(i) for i in range(rows)]
         pixels = [torch.randint(0, 256, (frames, 3, size, size), generator=g, dtype=torch.uint8) for g in generators]
         faces = torch.stack([torch.randn(64, 8, generator=g) for g in generators])
@@ -43,8 +44,7 @@ def make_batch() -> Callable[..., Batch]:
             label=torch.tensor([1.6, -2.2, 0.0, -0.4, 3.0, 0.8])[:rows],
             index=torch.arange(rows),
             noise=torch.arange(rows) * 7919 + 2**40,
-            input_ids=text["input_ids"],
-            attention_mask=text["attention_mask"],
+            text=lay(text["input_ids"]),
             frames=torch.stack(pixels),
             faces=torch.where(mask[..., None], faces, 0.0),
             face_mask=mask,

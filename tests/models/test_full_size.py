@@ -17,6 +17,7 @@ import torch.multiprocessing as mp
 from vadv import config
 from vadv.models import VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
+from vadv.models.text import lay
 from vadv.objectives import build_objective
 
 GIB = 2**30
@@ -46,14 +47,13 @@ def two_steps(rank: int, folder: str) -> None:
         VideoAdviser(teacher, student, build_objective(settings, teacher, student, 2)), settings, world
     )
     built = time.monotonic() - started
-    text = tokenizer(["a film of a hundred tokens " * 20], truncation=True, max_length=100, return_tensors="pt")
+    text = tokenizer(["a film of a hundred tokens " * 20], truncation=True, max_length=100)
     batch = Batch(
         weight=torch.ones(1),
         label=torch.tensor([2.0]),
         index=torch.zeros(1, dtype=torch.int64),
         noise=torch.ones(1, dtype=torch.int64),
-        input_ids=text["input_ids"],
-        attention_mask=text["attention_mask"],
+        text=lay(text["input_ids"]),
         frames=torch.randint(0, 256, (1, 8, 3, 224, 224), dtype=torch.uint8),
         faces=torch.randn(1, 64, 8),
         face_mask=torch.ones(1, 64, dtype=torch.bool),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vadv import config
 from vadv.models import Student, build_student
 from vadv.models.batch import Batch
 from vadv.models.student_weights import byte_tokenizer
+from vadv.models.text import lay
 
 KINDS = ["tiny-roberta", "tiny-bert"]
 
@@ -28,27 +29,30 @@ def student_of(model: str, **settings: Any) -> tuple[Student, Any]:
     return student, tokenizer
 
 
-def batch_of(ids: torch.Tensor, mask: torch.Tensor) -> Batch:
-    rows = len(ids)
+def batch_of(texts: Sequence[Sequence[int]]) -> Batch:
+    count = len(texts)
     return Batch(
-        weight=torch.ones(rows),
-        label=torch.zeros(rows),
-        index=torch.arange(rows),
-        noise=torch.arange(rows),
-        input_ids=ids,
-        attention_mask=mask,
+        weight=torch.ones(count),
+        label=torch.zeros(count),
+        index=torch.arange(count),
+        noise=torch.arange(count),
+        text=lay(texts),
     )
 
 
 @pytest.mark.parametrize("model", KINDS)
 def test_exported_student_gives_the_same_logits(model: str, tmp_path: Path) -> None:
-    """Lengths 1 to 512, alone and padded in a batch, on either side."""
+    """Lengths 1 to 512, alone and padded in a batch.
+
+    On the right: padded on the left, the stock classifiers read padding where they expect the first token.
+    """
     student, tokenizer = student_of(model)
     student.eval()
     student.to_stock().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
     assert not list(tmp_path.glob("*.bin"))
+    assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "right"
     stock = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     pad = tokenizer.pad_token_id
     lengths = [1, 2, 3, 17, 64, 100, 257, 512]
@@ -56,17 +60,14 @@ def test_exported_student_gives_the_same_logits(model: str, tmp_path: Path) -> N
     with torch.inference_mode():
         alone = torch.cat([stock(input_ids=r[None]).logits[:, 0] for r in rows])
         for row, expected in zip(rows, alone, strict=True):
-            logit = student(batch_of(row[None], torch.ones(1, len(row), dtype=torch.int64))).logit
-            torch.testing.assert_close(logit[0, 0], expected, atol=1e-6, rtol=0)
-        for side in ("right", "left"):
-            ids, mask = torch.full((len(rows), 512), pad), torch.zeros(len(rows), 512, dtype=torch.int64)
-            for i, row in enumerate(rows):
-                place = slice(0, len(row)) if side == "right" else slice(512 - len(row), 512)
-                ids[i, place], mask[i, place] = row, 1
-            ours = student(batch_of(ids, mask)).logit[:, 0]
-            torch.testing.assert_close(ours, stock(input_ids=ids, attention_mask=mask).logits[:, 0], atol=1e-6, rtol=0)
-            if side == "right":
-                torch.testing.assert_close(ours, alone, atol=1e-6, rtol=0)
+            torch.testing.assert_close(student(batch_of([row.tolist()])).logit[0, 0], expected, atol=1e-6, rtol=0)
+        ours = student(batch_of([row.tolist() for row in rows])).logit[:, 0]
+        torch.testing.assert_close(ours, alone, atol=1e-6, rtol=0)
+        ids, mask = torch.full((len(rows), 512), pad), torch.zeros(len(rows), 512, dtype=torch.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)], mask[i, : len(row)] = row, 1
+        padded = stock(input_ids=ids, attention_mask=mask).logits[:, 0]
+        torch.testing.assert_close(ours, padded, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("model", KINDS)
@@ -76,9 +77,9 @@ def test_pipeline_of_the_exported_folder_needs_no_code_of_ours(model: str, tmp_p
     tokenizer.save_pretrained(tmp_path)
     texts = ["I love it", "so, so bad", "ünïcode ☂"]
     classify = pipeline("text-classification", model=str(tmp_path), function_to_apply="none", device="cpu")
-    encoded = tokenizer(texts, padding=True, return_tensors="pt")
+    encoded = tokenizer(texts)
     with torch.inference_mode():
-        expected = student(batch_of(encoded["input_ids"], encoded["attention_mask"])).logit[:, 0]
+        expected = student(batch_of(encoded["input_ids"])).logit[:, 0]
     found = torch.tensor([r["score"] for r in classify(texts)])
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -109,26 +110,20 @@ def test_export_from_gathered_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", KINDS)
 def test_an_empty_slot_changes_nothing(model: str) -> None:
-    """No token at all, as in the slots of a short last batch: finite, and the other rows stay as they were."""
+    """An empty text, as in the slots of a short last batch: finite, and the others stay as they were."""
     student, tokenizer = student_of(model)
     student.eval()
-    encoded = tokenizer(["I love it", ""], padding=True, return_tensors="pt")
-    batch = batch_of(encoded["input_ids"], encoded["attention_mask"])
-    hollow = replace(
-        batch,
-        input_ids=torch.cat([batch.input_ids, torch.zeros_like(batch.input_ids[:1])]),
-        attention_mask=torch.cat([batch.attention_mask, torch.zeros_like(batch.attention_mask[:1])]),
-    )
-    hollow = replace(hollow, noise=torch.arange(3), weight=torch.tensor([1.0, 1.0, 0.0]))
-    logit = student(hollow).logit
+    encoded = tokenizer(["I love it", "", ""])["input_ids"]
+    batch = batch_of(encoded[:2])
+    logit = student(replace(batch_of(encoded), weight=torch.tensor([1.0, 1.0, 0.0]))).logit
     assert logit.isfinite().all()
     torch.testing.assert_close(logit[:2], student(batch).logit, atol=1e-6, rtol=0)
 
 
 def test_frozen_student_trains_its_mlp_only() -> None:
     student, tokenizer = student_of("tiny-roberta", frozen=True)
-    encoded = tokenizer(["I love it"], return_tensors="pt")
-    batch = batch_of(encoded["input_ids"], encoded["attention_mask"])
+    encoded = tokenizer(["I love it"])
+    batch = batch_of(encoded["input_ids"])
     student(batch).logit.sum().backward()
     assert {n.split(".")[0] for n, p in student.named_parameters() if p.grad is not None} == {"head"}
     assert torch.equal(student(batch).logit, student.eval()(batch).logit)
@@ -137,11 +132,11 @@ def test_frozen_student_trains_its_mlp_only() -> None:
 def test_logits_are_float32_under_bfloat16() -> None:
     student, tokenizer = student_of("tiny-roberta")
     student.bfloat16()
-    encoded = tokenizer(["I love it"], return_tensors="pt")
-    output = student(batch_of(encoded["input_ids"], encoded["attention_mask"]))
+    encoded = tokenizer(["I love it"])
+    output = student(batch_of(encoded["input_ids"]))
     assert {output.logit.dtype, output.hidden.dtype, output.representation.dtype} == {torch.float32}
     with torch.autocast("cpu", torch.bfloat16):
-        assert student.float()(batch_of(encoded["input_ids"], encoded["attention_mask"])).logit.dtype == torch.float32
+        assert student.float()(batch_of(encoded["input_ids"])).logit.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -196,20 +191,19 @@ def test_xlm_roberta_exports_too(tmp_path: Path) -> None:
     encoded = tokenizer(["fine"], return_tensors="pt")
     stock = student.eval().to_stock()
     expected = stock(**encoded).logits
-    torch.testing.assert_close(
-        student(batch_of(encoded["input_ids"], encoded["attention_mask"])).logit, expected, atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(student(batch_of(encoded["input_ids"].tolist())).logit, expected, atol=1e-6, rtol=0)
     assert type(stock).__name__ == "XLMRobertaForSequenceClassification"
 
 
-def test_student_of_a_real_checkpoint(make_batch: Callable[..., Batch], tmp_path: Path) -> None:
+def test_student_of_a_real_checkpoint() -> None:
     """MiniLM, when its package is installed: pretrained weights, its own word pieces, 384 channels."""
     folder = _minilm()
     student, tokenizer = build_student(config.Student(model=str(folder)), seed=1)
-    batch = make_batch(tokenizer)
+    texts = ["I love it", "so so bad, really", "well", "not what I had hoped for, but fine"]
+    batch = batch_of(tokenizer(texts)["input_ids"])
     stock = student.eval().to_stock()
     with torch.inference_mode():
-        expected = stock(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        expected = stock(**tokenizer(texts, padding=True, return_tensors="pt")).logits
         torch.testing.assert_close(student(batch).logit, expected, atol=1e-6, rtol=0)
 
 

@@ -44,7 +44,7 @@ def test_batches_hold_vectors_classes_and_weights(task: Retrieval) -> None:
     assert batch.label.tolist() == [0, 3, 0] and batch.label.dtype == torch.int64
     assert batch.weight.tolist() == [1, 1, 0]
     np.testing.assert_array_equal(batch.image[1].numpy(), clips[1].visual)
-    assert batch.frames is None and batch.input_ids is None
+    assert batch.frames is None and batch.text is None
     output = task.module(batch)
     assert set(output["terms"]) == {"audio_ce", "visual_ce", "explicit", "implicit"}
     assert torch.isfinite(output["loss"])

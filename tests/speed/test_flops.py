@@ -49,7 +49,7 @@ def test_counts_agree_with_torch_to_one_per_cent(case: str) -> None:
             with FlopCounterMode(display=False) as backward:
                 loss.backward()
     towers = {name: sum(v.values()) for name, v in forward.get_flop_counts().items()}
-    student = work.student(CLIPS, TOKENS)
+    student = work.student(CLIPS, *batch.text.ids.shape)
     assert student.forward == pytest.approx(towers["VideoAdviser.student"], rel=0.01)
     if settings.teacher is not None:
         assert (work.frozen * CLIPS).forward == pytest.approx(towers["VideoAdviser.teacher.clip"], rel=0.01)
@@ -75,7 +75,7 @@ def test_a_card_is_found_by_its_longest_name_and_users_add_theirs(tmp_path: Path
 
 
 def test_the_log_tells_operations_and_padding(ranks: Ranks, tiny: dict[str, Any], tmp_path: Path) -> None:
-    """Micro-batches of the same clips are padded alike, whichever rank has them."""
+    """Micro-batches of the same clips are laid out alike, whichever rank has them."""
     runs = {}
     for world in (1, 2):
         run = tmp_path / str(world) / "run"
@@ -84,5 +84,5 @@ def test_the_log_tells_operations_and_padding(ranks: Ranks, tiny: dict[str, Any]
         runs[world] = logged(run)[1]
         assert runs[world]["mfu"] is None
     assert runs[1]["padded_tokens"] == runs[2]["padded_tokens"]
-    assert 0 < runs[1]["padded_tokens"] < 1
+    assert 0 <= runs[1]["padded_tokens"] <= 0.05
     assert runs[1]["tflops"] > 0 and runs[2]["tflops"] > 0

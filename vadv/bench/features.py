@@ -34,9 +34,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--records", type=int, default=128, help="records of the cache to read (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="times to read them (default: %(default)s)")
     parser.add_argument("--folder", help="on the disk to measure (default: a temporary folder)")
-    parser.add_argument("--clip", default="ViT-B-32", help="open_clip model of the epochs (default: %(default)s)")
-    parser.add_argument("--student", default="roberta-base", help="student of the epochs (default: %(default)s)")
-    parser.add_argument("--clips", type=int, default=4, help="clips, and steps, of the epochs (default: %(default)s)")
+    parser.add_argument("--clip", default="ViT-L-14", help="open_clip model of the epochs (default: %(default)s)")
+    parser.add_argument("--student", default="roberta-large", help="student of the epochs (default: %(default)s)")
+    parser.add_argument(
+        "--clips", type=int, default=4, help="clips of an epoch of one step (default: %(default)s, the paper's batch)"
+    )
 
 
 def run(options: argparse.Namespace) -> list[Row]:
@@ -103,13 +105,13 @@ def _rate(what: str, size: int, seconds: float, limit: float, to: str) -> Row:
 
 
 def _epochs(folder: Path, options: argparse.Namespace) -> list[Row]:
-    """Steps of an epoch without the cache, of the first with it, and of all later ones.
+    """A step without the cache, the first with it, and all later ones: an epoch is many such steps.
 
     Decoding is in none of them: it runs beside the model, and later epochs have none.
     """
     alone()
     changes = {
-        "train.batch_size": 1,
+        "train.batch_size": options.clips,
         "data.views": 1,
         "data.cache_dir": str(folder / "cache"),
         "teacher.cache_features": True,
@@ -136,11 +138,12 @@ def _epochs(folder: Path, options: argparse.Namespace) -> list[Row]:
 
 
 def _epoch(bench: Bench, clips: list[Clip]) -> float:
-    """Seconds of one step for each clip; what a clip has in the cache is read as the stream would."""
+    """Seconds of a step; what a clip has in the cache is read as the stream would."""
     features = bench.stepper.features
     assert features is not None
     began = time.perf_counter()
-    for clip in clips:
-        found = features(clip.dataset, clip.id, 0)
-        bench.ours([replace(clip, features=found, frames=clip.frames if found is None else None)])
+    found = [features(clip.dataset, clip.id, 0) for clip in clips]
+    bench.ours(
+        [replace(c, features=f, frames=c.frames if f is None else None) for c, f in zip(clips, found, strict=True)]
+    )
     return time.perf_counter() - began

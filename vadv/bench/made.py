@@ -57,6 +57,7 @@ def made_batch(config: Config, clips: int, tokens: int) -> Batch:
     import torch
 
     from vadv.models.batch import Batch
+    from vadv.models.text import lay
 
     generator = torch.Generator().manual_seed(1)
     data, teacher = config.data, config.teacher
@@ -72,8 +73,7 @@ def made_batch(config: Config, clips: int, tokens: int) -> Batch:
         label=torch.randn(clips, generator=generator),
         index=torch.arange(clips) % 2,
         noise=torch.arange(clips),
-        input_ids=torch.randint(5, 200, (clips, tokens), generator=generator),
-        attention_mask=torch.ones(clips, tokens, dtype=torch.int64),
+        text=lay(torch.randint(5, 200, (clips, tokens), generator=generator).tolist()),
         frames=frames,
         faces=faces,
         face_mask=mask,

@@ -219,11 +219,11 @@ def _parts(bench: Bench, steps: int) -> list[Row]:
     clock.seconds["CCT, MIT, prompting, logits"] = clock.seconds["teacher"] - clock.seconds["frozen CLIP"]
     whole, work = clock.seconds["step"], bench.work
     rows = [Row(f"part: {n}", clock.seconds[n] / steps, "s", clock.seconds[n] / whole, "step") for n in PARTS]
-    texts, length = len(bench.batch.weight), bench.batch.input_ids.shape[1]  # type: ignore[union-attr]
+    texts = len(bench.batch.weight)
     for row, flops in (
         (rows[2], work.frozen * texts),
         (rows[3], work.teacher * texts),
-        (rows[4], work.student(texts, length)),
+        (rows[4], work.student(texts, *bench.batch.text.ids.shape)),  # type: ignore[union-attr]
     ):
         row.more["GFLOP/s"] = _round(flops.forward / row.value / 1e9)
     return rows

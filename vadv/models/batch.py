@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vadv.models.text import Text
+
 
 @dataclass(kw_only=True)
 class Batch:
     """One micro-batch.
 
-    B clips, L tokens, T frames of H x W pixels, N patches and one class token of width W. Parts that a task or a
+    B clips, T frames of H x W pixels, N patches and one class token of width W. Parts that a task or a
     variant does not need are None. A slot of weight 0 (the short last batch of an epoch, a clip that could not be
     read) holds zeros, is computed like any other and changes no loss and no gradient.
     """
@@ -26,10 +28,8 @@ class Batch:
     """(B,) int64: the clip's number in its split, for objectives with a memory of all clips; 0 in an empty slot."""
     noise: Tensor
     """(B,) int64: key of the clip's random numbers in this step, a function of seed, epoch and sample id."""
-    input_ids: Tensor | None = None
-    """(B, L) int64, padded on the right."""
-    attention_mask: Tensor | None = None
-    """(B, L) int64: 1 for a token, 0 for padding."""
+    text: Text | None = None
+    """The B texts, laid end to end."""
     frames: Tensor | None = None
     """(B, T, 3, H, W) uint8 RGB, resized and cropped, not normalised."""
     visual: Tensor | None = None
@@ -46,8 +46,8 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same micro-batch on `device`; copies from pinned memory do not block."""
         moved: dict[str, Any] = {
-            f.name: value.to(device, non_blocking=True)
+            f.name: value.to(device) if isinstance(value, Text) else value.to(device, non_blocking=True)
             for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
+            if isinstance(value := getattr(self, f.name), Tensor | Text)
         }
         return replace(self, **moved)

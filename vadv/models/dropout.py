@@ -1,6 +1,6 @@
 """Dropout whose mask depends on the sample alone: not on ranks, micro-batches, padding, or torch's generators.
 
-An element's fate is a hash of (the sample's key, the number of the module, token, channel). So a run on two ranks drops
+An element's fate is a hash of (the sample's key, the number of the module, the token's place in its text, channel). So a run on two ranks drops
 the same elements as a run on one, and a resumed run the same as one that was never stopped.
 """
 
@@ -13,57 +13,61 @@ from vadv.models.keyed import keyed_bits
 
 
 class NoiseKeys:
-    """Where the student leaves the keys of the current micro-batch for its dropout modules."""
+    """Where the student leaves whose the current tokens are, for its dropout modules."""
 
     def __init__(self) -> None:
-        self.value: Tensor | None = None
-        """(B,) int64, `Batch.noise`."""
+        self.keys: Tensor | None = None
+        """(R, L) int64, `Batch.noise` of each token's sample."""
+        self.places: Tensor | None = None
+        """(R, L) int64, the token's place in its text."""
 
 
 class KeyedDropout(nn.Module):
-    """Zero each element of (B, L, W) with probability p, scale the rest by 1 / (1 - p); in evaluation, do nothing."""
+    """Zero each element of (R, L, W) with probability p, scale the rest by 1 / (1 - p); in evaluation, do nothing."""
 
-    def __init__(self, p: float, number: int, keys: NoiseKeys) -> None:
+    def __init__(self, p: float, number: int, noise: NoiseKeys) -> None:
         """Build.
 
         Args:
             p: probability of zero.
             number: tells the masks of different modules apart.
-            keys: shared by all modules of one model.
+            noise: shared by all modules of one model.
         """
         super().__init__()
         self.p = p
         self.number = number
-        self.keys = keys
+        self.noise = noise
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, W) → (B, L, W)."""
+        """(R, L, W) → (R, L, W)."""
         if not self.training or self.p == 0:
             return x
-        assert self.keys.value is not None, "the student sets the keys before it calls its encoder"
-        return torch.where(keep_mask(self.keys.value, self.number, x.shape[1], x.shape[2], self.p), x / (1 - self.p), 0)
+        keys, places = self.noise.keys, self.noise.places
+        assert keys is not None and places is not None, "the student sets them before it calls its encoder"
+        return torch.where(keep_mask(keys, places, self.number, x.shape[2], self.p), x / (1 - self.p), 0)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, number={self.number}"
 
 
-def keep_mask(keys: Tensor, number: int, length: int, width: int, p: float) -> Tensor:
+def keep_mask(keys: Tensor, places: Tensor, number: int, width: int, p: float) -> Tensor:
     """Which elements stay.
 
     Args:
-        keys: (B,) int64.
+        keys: (R, L) int64, of each token's sample.
+        places: (R, L) int64, the token's place in its text.
         number: of the module.
-        length, width: L, W. The mask of a longer sequence begins with that of a shorter one.
+        width: W.
         p: probability of False.
 
     Returns:
-        (B, L, W) bool.
+        (R, L, W) bool.
     """
-    bits = keyed_bits(keys, number, length * width).view(-1, length, width)
-    return bits >= round(p * 2**31)
+    bits = keyed_bits(keys.flatten(), number, width, start=places.flatten() * width)
+    return bits.view(*keys.shape, width) >= round(p * 2**31)
 
 
-def replace_dropout(module: nn.Module, p: float, keys: NoiseKeys) -> int:
+def replace_dropout(module: nn.Module, p: float, noise: NoiseKeys) -> int:
     """Put a `KeyedDropout` in the place of every `nn.Dropout` inside `module`, numbered in order of their names.
 
     Returns:
@@ -76,5 +80,5 @@ def replace_dropout(module: nn.Module, p: float, keys: NoiseKeys) -> int:
         if isinstance(child, nn.Dropout)
     ]
     for number, (parent, name) in enumerate(places):
-        setattr(parent, name, KeyedDropout(p, number, keys))
+        setattr(parent, name, KeyedDropout(p, number, noise))
     return len(places)

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 
-def keyed_bits(keys: Tensor, number: int, count: int) -> Tensor:
+def keyed_bits(keys: Tensor, number: int, count: int, start: Tensor | None = None) -> Tensor:
     """Draw `count` numbers per key.
 
     Args:
         keys: (B,) int64, not negative.
         number: which of a key's streams; each user has its own.
         count: n. A shorter stream is the beginning of a longer one.
+        start: (B,) int64, where in the stream each key begins; at its beginning unless told.
 
     Returns:
         (B, n) int32, uniform on 0 … 2^31 - 1.
@@ -22,7 +23,8 @@ def keyed_bits(keys: Tensor, number: int, count: int) -> Tensor:
     first = _mix(low ^ _wrap(number * 0x9E3779B1))
     second = _mix(high + _wrap(number * 0x85EBCA77 + 1))
     position = torch.arange(count, dtype=torch.int32, device=keys.device)
-    x = _mix(position * _wrap(0x9E3779B1) + first[:, None])
+    positions = position if start is None else position + start.int()[:, None]
+    x = _mix(positions * _wrap(0x9E3779B1) + first[:, None])
     return _mix(x ^ second[:, None]) & 0x7FFFFFFF
 
 

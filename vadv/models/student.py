@@ -42,9 +42,10 @@ class Student(nn.Module):
             )
         self.encoder = encoder
         self.frozen = frozen
-        self.keys = NoiseKeys()
+        self.noise = NoiseKeys()
+        self._first_position = student_weights.first_position(encoder.config)
         self._attention_dropout = encoder.config.attention_probs_dropout_prob
-        replace_dropout(encoder, 0.0 if frozen else dropout, self.keys)
+        replace_dropout(encoder, 0.0 if frozen else dropout, self.noise)
         _switch_off_attention_dropout(encoder)
         encoder.requires_grad_(not frozen)
         self.head = LogitMLP(width, hidden, 1)
@@ -54,17 +55,20 @@ class Student(nn.Module):
         return self.encoder.parameters()
 
     def forward(self, batch: Batch) -> Output:
-        """Read `input_ids` (B, L) under `attention_mask` (B, L), padded on the right."""
-        assert batch.input_ids is not None and batch.attention_mask is not None
-        # An empty slot may have no token, and attention to nothing is undefined.
-        empty = ~batch.attention_mask.bool().any(dim=1, keepdim=True)
-        mask = batch.attention_mask.bool() | empty
-        # In its final form: from a mask (B, L) transformers finds out whether there is padding at all, which makes the
-        # host wait for the device in every forward pass.
-        mask = mask[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
-        self.keys.value = batch.noise
+        """Read the batch's texts; one output row per text."""
+        text = batch.text
+        assert text is not None
+        self.noise.keys, self.noise.places = batch.noise[text.clip.clamp(min=0)], text.place
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            state = self.encoder(input_ids=batch.input_ids, attention_mask=mask).last_hidden_state[:, 0]
+            # All arguments in their final form: what transformers works out from less, such as positions from token ids
+            # or whether a mask masks anything, is wrong here or makes the host wait for the device.
+            tokens = self.encoder(
+                input_ids=text.ids,
+                attention_mask=text.mask,
+                position_ids=text.place + self._first_position,
+                token_type_ids=torch.zeros_like(text.ids),
+            ).last_hidden_state
+            state = tokens.flatten(0, 1)[text.first]
         logit, hidden = self.head(state)
         return Output(logit=logit, representation=state.float(), hidden=hidden)
 

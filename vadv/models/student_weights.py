@@ -149,9 +149,13 @@ def _sizes(model: str) -> tuple[Any, Any]:
 
 
 def longest(encoder_config: Any) -> int:
-    """Tokens that an encoder can take. RoBERTa counts positions from its padding id on."""
-    offset = encoder_config.pad_token_id + 1 if encoder_config.model_type in ROBERTA else 0
-    return encoder_config.max_position_embeddings - offset
+    """Tokens that an encoder can take."""
+    return encoder_config.max_position_embeddings - first_position(encoder_config)
+
+
+def first_position(encoder_config: Any) -> int:
+    """Position of a text's first token. RoBERTa counts from its padding id on."""
+    return encoder_config.pad_token_id + 1 if encoder_config.model_type in ROBERTA else 0
 
 
 def byte_tokenizer(kind: str, limit: int) -> Any:

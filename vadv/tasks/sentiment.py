@@ -15,6 +15,7 @@ from shards.clip import Clip
 from vadv import metrics
 from vadv.config import Config
 from vadv.models.batch import Batch
+from vadv.models.text import lay
 
 OUTPUTS = ("text", "video", "prompt")
 """The three logits that regress the label, eqs. 9, 6 and 8; a student alone has the first only."""
@@ -43,13 +44,9 @@ class Sentiment:
         self.faces = config.teacher is not None and config.teacher.face
 
     def collate(self, clips: Sequence[Clip], epoch: int) -> Batch:
-        """Tensors of one micro-batch; texts are padded to its longest, slots without a clip hold zeros."""
+        """Tensors of one micro-batch; slots without a clip hold zeros and an empty text."""
         tokens = self.tokenizer(
-            [clip.text for clip in clips],
-            padding=True,
-            truncation=True,
-            max_length=self.config.student.max_tokens,
-            return_tensors="pt",
+            [clip.text for clip in clips], truncation=True, max_length=self.config.student.max_tokens
         )
         data = self.config.data
         frames = faces = mask = None
@@ -69,8 +66,7 @@ class Sentiment:
             label=torch.tensor([clip.label if clip.counts else 0.0 for clip in clips], dtype=torch.float32),
             index=torch.tensor([max(0, clip.index) for clip in clips]),
             noise=torch.tensor([noise_key(self.config.seed, epoch, clip) for clip in clips]),
-            input_ids=tokens["input_ids"],
-            attention_mask=tokens["attention_mask"],
+            text=lay(tokens["input_ids"]),
             frames=frames,
             faces=faces,
             face_mask=mask,

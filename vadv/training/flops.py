@@ -71,9 +71,9 @@ class Work:
         elif student is not None:  # students of features: one vector is one text here
             self._texts = linears(student, 1)
 
-    def student(self, texts: int, length: int) -> Flops:
-        """Of the student, or the students of features, for texts padded to `length` tokens."""
-        return (self._tokens * length + self._attention * length**2 + self._texts) * texts
+    def student(self, texts: int, rows: int = 0, length: int = 0) -> Flops:
+        """Of the student for so many texts in rows of `length` tokens, or of the students of features."""
+        return (self._tokens * length + self._attention * length**2) * rows + self._texts * texts
 
     def micro_batch(self, batch: Batch, encoded: int) -> Flops:
         """Of one training micro-batch.
@@ -83,8 +83,8 @@ class Work:
             encoded: clips that frozen CLIP encodes; the others come from the cache.
         """
         slots = len(batch.weight)
-        length = batch.input_ids.shape[1] if batch.input_ids is not None else 0
-        return self.student(slots, length) + self.teacher * slots + self.prompts + self.frozen * encoded
+        shape = batch.text.ids.shape if batch.text is not None else ()
+        return self.student(slots, *shape) + self.teacher * slots + self.prompts + self.frozen * encoded
 
 
 def linears(module: nn.Module, tokens: float, gradient: bool = True) -> Flops:

@@ -12,6 +12,7 @@ from vadv.config import Config
 from vadv.models.batch import Batch
 from vadv.models.count import meta_model
 from vadv.models.teacher import FACE_FRAMES, FACE_WIDTH
+from vadv.models.text import lay
 
 
 @contextlib.contextmanager
@@ -43,8 +44,7 @@ def _micro_batch(config: Config, clips: int, tokens: int) -> Batch:
         label=torch.zeros(clips),
         index=torch.zeros(clips, dtype=torch.int64),
         noise=torch.zeros(clips, dtype=torch.int64),
-        input_ids=torch.zeros(clips, tokens, dtype=torch.int64),
-        attention_mask=torch.ones(clips, tokens, dtype=torch.int64),
+        text=lay([[5] * tokens] * clips),
         frames=frames,
         faces=faces,
         face_mask=mask,

@@ -40,7 +40,7 @@ class Tally:
         clips: the step's samples on this rank, in order, empty slots left out.
         waited, took: seconds waiting for data, and in all.
         flops: floating-point operations that the model needed.
-        tokens, padding: tokens computed, and how many of them were padding.
+        tokens, padding: tokens computed, and how many of them belong to no text.
         refused: whether the update was refused for non-finite gradients, the same on all ranks.
     """
 
@@ -180,9 +180,9 @@ class Stepper:
         """Operations and tokens of a micro-batch, from its tensors while they are on the CPU."""
         encoded = len(clips) if self.features is None else sum(clip.frames is not None for clip in clips)
         tally.flops += self.work.micro_batch(batch, encoded).total
-        if batch.attention_mask is not None:
-            tally.tokens += batch.attention_mask.numel()
-            tally.padding += batch.attention_mask.numel() - int(batch.attention_mask.sum())
+        if batch.text is not None:
+            tally.tokens += batch.text.ids.numel()
+            tally.padding += batch.text.filler()
 
     def _refused(self, tally: Tally) -> None:
         """DeepSpeed refused an update with non-finite gradients, on all ranks alike; say whose, and stop or go on."""
