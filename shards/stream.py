@@ -8,6 +8,7 @@ its fault; both weigh nothing, and the step's `planned` count tells what to divi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -237,10 +238,12 @@ class _Feeder:
         """End the thread and drop what was read ahead."""
         self._stopped = True
         self._ahead.release()
-        while not self._slots.empty():
-            slot = self._slots.get()
-            if isinstance(slot, _Slot) and slot.future is not None:
-                slot.future.cancel()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                slot = self._slots.get_nowait()
+                if isinstance(slot, _Slot) and slot.future is not None:
+                    slot.future.cancel()
+        self._slots.put(RuntimeError("the stream is closed"))  # to whoever still waits for a slot
         # It may be waiting for a remote shard; once stopped it does no harm, and the process may end before it does.
         self._thread.join(timeout=5)
 

@@ -31,7 +31,7 @@ from vadv import config
 from vadv.models import Student, VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
 from vadv.models.text import lay
-from vadv.objectives import build_objective
+from vadv.objectives.build import build_objective
 
 CLIPS = {"train": 400, "valid": 400, "test": 1000}
 EPOCHS, BATCH, WORDS, LENGTH = 12, 16, 300, 12

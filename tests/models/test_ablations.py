@@ -17,7 +17,7 @@ from torch import nn
 from vadv import config
 from vadv.models import Student, Teacher, VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
-from vadv.objectives import build_objective
+from vadv.objectives.build import build_objective
 
 INSIDE = config.CrossFrame(placement="inside")
 SWITCHES: dict[str, dict[str, dict[str, Any]]] = {

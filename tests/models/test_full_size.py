@@ -18,7 +18,7 @@ from vadv import config
 from vadv.models import VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
 from vadv.models.text import lay
-from vadv.objectives import build_objective
+from vadv.objectives.build import build_objective
 
 GIB = 2**30
 LIMIT = 20 * GIB

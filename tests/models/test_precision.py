@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from vadv import config
 from vadv.models import VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
-from vadv.objectives import build_objective
+from vadv.objectives.build import build_objective
 
 STEPS = 20
 TOLERANCE = 0.08

@@ -22,7 +22,7 @@ def test_every_token_has_one_place(lengths: list[int]) -> None:
     assert [[token for _, token in sorted(tokens)] for tokens in found] == texts
     flat = text.ids.flatten()[text.first].tolist()
     assert flat == [tokens[0] for tokens in texts]
-    assert text.filler() == rows * length - total <= WASTE * rows * length
+    assert text.filler == rows * length - total <= WASTE * rows * length
     assert rows <= -(-total // ROW)
 
 
@@ -34,4 +34,4 @@ def test_attention_stays_within_a_text() -> None:
 
 def test_long_texts_keep_rows_of_their_own() -> None:
     text = lay([[1] * 250, [2] * 250, [3] * 250])
-    assert text.ids.shape == (3, 250) and text.filler() == 0
+    assert text.ids.shape == (3, 250) and text.filler == 0

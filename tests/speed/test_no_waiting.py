@@ -65,7 +65,6 @@ def test_only_log_lines_read_values(bench: Bench) -> None:
         bench.ours()
     assert bench.stepper.state.step == 3
     ours = {place for place in quiet.found if not place.startswith(("deepspeed", "optim"))}
-    # Tokens are counted while the batch is still on the CPU. DeepSpeed itself asks once a step whether the gradients'
-    # norm is a number.
-    assert ours <= {"vadv: stepping.py count"}, quiet.found
+    # DeepSpeed itself asks once a step whether the gradients' norm is a number.
+    assert not ours, quiet.found
     assert logging.found["vadv: stepping.py <listcomp>"] + logging.found["vadv: stepping.py <genexpr>"] > 0

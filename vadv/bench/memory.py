@@ -8,14 +8,11 @@ back (MALLOC_MMAP_THRESHOLD_): what it would otherwise keep for later is not wha
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import socket
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from vadv.bench.made import config_of, made_batch
+from vadv.bench.ranks import on_ranks
 from vadv.bench.table import Row
 from vadv.config import Config
 
@@ -54,49 +51,19 @@ def compare(config: Config, world_size: int) -> tuple[int, int, int]:
     """Predicted and measured peak of the rank that took most, in bytes, and what its process took before."""
     from vadv.training.plan import predict
 
-    base, measured = max(_train(config, world_size), key=lambda found: found[1])
+    found = on_ranks(world_size, _train, config, environment={"MALLOC_MMAP_THRESHOLD_": "262144"})
+    base, measured = max(found, key=lambda pair: pair[1])
     predicted = predict(config, world_size, TOKENS, on_cpu=True).peak
     return base + predicted, measured, base
 
 
-def _train(config: Config, world_size: int) -> list[tuple[int, int]]:
-    """Three steps; resident memory of each rank before there was a model, and at its peak."""
-    context = multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = []
-    before = os.environ.get("MALLOC_MMAP_THRESHOLD_")
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "262144"
-    for rank in range(world_size):
-        ours, theirs = context.Pipe()
-        ranks.append((ours, context.Process(target=_rank, args=(theirs, config, rank, world_size, port))))
-        ranks[-1][1].start()
-        theirs.close()
-    if before is None:
-        del os.environ["MALLOC_MMAP_THRESHOLD_"]
-    else:
-        os.environ["MALLOC_MMAP_THRESHOLD_"] = before
-    try:
-        return [pipe.recv() for pipe, _ in ranks]
-    except EOFError:
-        raise ValueError("a rank ended before it had measured; its own message stands above") from None
-    finally:
-        for _, process in ranks:
-            process.join(30)
-            process.kill()
-
-
-def _rank(pipe: Connection, config: Config, rank: int, world_size: int, port: int) -> None:
-    os.environ.update(
-        {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "DS_ACCELERATOR": "cpu"}
-        | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    )
+def _train(config: Config) -> tuple[int, int]:
+    """Three steps of this rank; its resident memory before there was a model, and at its peak."""
     import open_clip  # noqa: F401 - what a run has loaded before it builds its model
     import transformers  # noqa: F401
 
     from vadv.models import VideoAdviser, build_student, build_teacher
-    from vadv.objectives import build_objective
+    from vadv.objectives.build import build_objective
     from vadv.training.distributed import join
     from vadv.training.engine import build_engine, set_learning_rate
     from vadv.training.gather import gather
@@ -108,14 +75,15 @@ def _rank(pipe: Connection, config: Config, rank: int, world_size: int, port: in
     engine = build_engine(
         VideoAdviser(teacher, student, build_objective(config, teacher, student, 2, gather)), config, world
     )
-    batch = made_batch(config, config.train.micro(world_size), TOKENS)
+    batch = made_batch(config, config.train.micro(world.size), TOKENS)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: building has its own
     for _ in range(3):
         set_learning_rate(engine, 1e-6)
         engine.backward(engine(batch)["loss"])
         engine.step()
-    pipe.send((base, _resident("VmHWM")))
+    peak = _resident("VmHWM")
     world.leave()
+    return base, peak
 
 
 def _resident(kind: str) -> int:

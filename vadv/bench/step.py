@@ -125,7 +125,8 @@ class Bench:
         from vadv.training.stepping import Tally
 
         step, tally = self.step(clips or self.clips), Tally(took=-time.monotonic())
-        self.stepper.take(step, tally)
+        batches = [self.task.collate(micro_batch, 0).to(self.world.device) for micro_batch in step.micro_batches]
+        self.stepper.take(step, batches, tally)
         tally.took += time.monotonic()
         self.stepper.keep_in_step(tally, stop=False, writing=False)
         if self.stepper.state.step % self.config.log.every == 0:

@@ -30,7 +30,7 @@ class AudioVisualAdviser(nn.Module):
         Args:
             teacher: with one prompt per class and logits as wide as there are classes.
             students: `audio` and `visual`.
-            objective: classifies every logit and distils; see `vadv.objectives.build_objective`.
+            objective: classifies every logit and distils; see `vadv.objectives.build`.
             spaces: what shapes the students' two spaces.
         """
         super().__init__()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,9 +46,21 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same micro-batch on `device`; copies from pinned memory do not block."""
-        moved: dict[str, Any] = {
-            f.name: value.to(device) if isinstance(value, Text) else value.to(device, non_blocking=True)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor | Text)
-        }
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """The same micro-batch in page-locked memory, from which a GPU copies by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def used_on(self, stream: torch.cuda.Stream) -> None:
+        """Tell the allocator that `stream` uses these tensors, which another one has made."""
+        self._each(lambda tensor: tensor.record_stream(stream) or tensor)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                changed[name] = change(value)
+            elif isinstance(value, Text):
+                changed[name] = value.each(change)
+        return replace(self, **changed)

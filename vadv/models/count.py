@@ -11,7 +11,7 @@ from vadv.config import Config
 from vadv.models.student import build_student
 from vadv.models.teacher import Teacher, build_teacher
 from vadv.models.videoadviser import VideoAdviser
-from vadv.objectives import build_objective
+from vadv.objectives.build import build_objective
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,17 +23,20 @@ class FullPrecisionLinear(nn.Linear):
 
 
 class LogitMLP(nn.Module):
-    """Linear → tanh → Linear, giving logits and the hidden layer, in float32."""
+    """Linear → tanh (or another activation) → Linear, giving logits and the hidden layer, in float32."""
 
-    def __init__(self, width: int, hidden: int, outputs: int) -> None:
+    def __init__(
+        self, width: int, hidden: int, outputs: int, activation: Callable[[Tensor], Tensor] = torch.tanh
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.hidden = FullPrecisionLinear(width, hidden)
         self.out = FullPrecisionLinear(hidden, outputs)
         self.widths = Widths(representation=width, hidden=hidden, logit=outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, width) → logits (B, outputs), hidden layer (B, hidden)."""
-        hidden = torch.tanh(self.hidden(x))
+        hidden = self.activation(self.hidden(x))
         return self.out(hidden), hidden
 
 

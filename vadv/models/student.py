@@ -28,7 +28,7 @@ class Student(nn.Module):
         """Build around an encoder.
 
         Args:
-            encoder: a transformers RoBERTa, XLM-RoBERTa or BERT model without pooling layer.
+            encoder: a transformers model of a kind in vadv/models/students/, without pooling layer.
             hidden: units of the MLP; at most the encoder's width, or the MLP does not fit the stock classifier.
             dropout: probability, on hidden states.
             frozen: train the MLP only. The encoder then runs without dropout.
@@ -43,12 +43,12 @@ class Student(nn.Module):
         self.encoder = encoder
         self.frozen = frozen
         self.noise = NoiseKeys()
-        self._first_position = student_weights.first_position(encoder.config)
+        self.kind = student_weights.kind_of(encoder.config)
         self._attention_dropout = encoder.config.attention_probs_dropout_prob
         replace_dropout(encoder, 0.0 if frozen else dropout, self.noise)
         _switch_off_attention_dropout(encoder)
         encoder.requires_grad_(not frozen)
-        self.head = LogitMLP(width, hidden, 1)
+        self.head = LogitMLP(width, hidden, 1, self.kind.activation)
 
     def pretrained_parameters(self) -> Iterator[nn.Parameter]:
         """The encoder's parameters; those of the MLP start from the seed."""
@@ -65,7 +65,7 @@ class Student(nn.Module):
             tokens = self.encoder(
                 input_ids=text.ids,
                 attention_mask=text.mask,
-                position_ids=text.place + self._first_position,
+                position_ids=text.place + self.kind.first_position(self.encoder.config),
                 token_type_ids=torch.zeros_like(text.ids),
             ).last_hidden_state
             state = tokens.flatten(0, 1)[text.first]
@@ -75,8 +75,9 @@ class Student(nn.Module):
     def to_stock(self, state: Mapping[str, Tensor] | None = None) -> Any:
         """The same function as a `…ForSequenceClassification` of transformers with one regression output.
 
-        RoBERTa's classification head, and BERT's pooler with classifier, are Linear(W, W) → tanh → Linear(W, 1). The
-        MLP fills their first rows; the other units are zero, so logits are the same up to rounding.
+        RoBERTa's classification head, and BERT's pooler with classifier, are Linear(W, W) → tanh → Linear(W, 1); other
+        kinds have another activation, and then the MLP has it too. The MLP fills their first rows; the other units are
+        zero, so logits are the same up to rounding.
 
         Args:
             state: this module's whole weights, when the module itself holds only a shard of them (ZeRO-3).
@@ -90,7 +91,7 @@ class Student(nn.Module):
         weights = {
             f"{prefix}.{k.removeprefix('encoder.')}": v for k, v in own.items() if k.startswith("encoder.")
         } | student_weights.stock_head(
-            self.encoder.config.model_type,
+            self.kind,
             self.encoder.config.hidden_size,
             own["head.hidden.weight"],
             own["head.hidden.bias"],

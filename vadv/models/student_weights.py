@@ -11,27 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vadv import config
+from vadv import config, parts
 from vadv.models.seeding import seeded
+from vadv.models.students import Kind
 
-ROBERTA = ("roberta", "xlm-roberta")
-KINDS = (*ROBERTA, "bert")
-"""Model types whose stock classifier is Linear → tanh → Linear on the first token, as the student's MLP."""
-
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-_TINY = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
-_ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
-ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "roberta-large": ("roberta", _ROBERTA | _LARGE),
-    "roberta-base": ("roberta", _ROBERTA),
-    "bert-base-uncased": ("bert", {}),
-    "bert-base-cased": ("bert", {"vocab_size": 28996}),
-    "bert-large-uncased": ("bert", _LARGE),
-    "tiny-roberta": ("roberta", _ROBERTA | _TINY | {"vocab_size": 512}),
-    "tiny-bert": ("bert", _TINY | {"vocab_size": 512}),
-}
-"""Sizes that are known without a download, for random weights and for counting parameters."""
-
+KINDS = "vadv.models.students"
+"""Where the kinds of encoder are, a file each."""
 
 PACKAGE = "package:"
 """Prefix of a model folder inside an installed Python package: package:NAME/FOLDER."""
@@ -72,7 +57,7 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
             encoder, report = AutoModel.from_pretrained(
                 model,
                 config=model_config,
-                add_pooling_layer=False,
+                **kind_of(model_config).options,
                 attn_implementation="sdpa",
                 dtype=torch.float32,
                 output_loading_info=True,
@@ -113,16 +98,18 @@ def quiet() -> Iterator[None]:
 def _from_config(model_config: Any) -> nn.Module:
     from transformers import AutoModel
 
-    return AutoModel.from_config(model_config, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32)
+    options = kind_of(model_config).options
+    return AutoModel.from_config(model_config, **options, attn_implementation="sdpa", dtype=torch.float32)
 
 
 def _checked(model: str) -> Any:
     from transformers import AutoConfig
 
     found = AutoConfig.from_pretrained(model)
-    if found.model_type not in KINDS:
+    known = parts.names(KINDS)
+    if found.model_type not in known:
         raise ValueError(
-            f"student.model: expected one of {', '.join(KINDS)} (their stock classifiers hold the MLP exactly), "
+            f"student.model: expected one of {', '.join(known)} (their stock classifiers hold the MLP exactly), "
             f"found {found.model_type} in {model}"
         )
     return found
@@ -130,32 +117,35 @@ def _checked(model: str) -> Any:
 
 def _sizes(model: str) -> tuple[Any, Any]:
     """Configuration and tokenizer for random weights: of a name known here, else as the folder or the hub has them."""
-    from transformers import AutoTokenizer, BertConfig, RobertaConfig
+    from transformers import AutoConfig, AutoTokenizer
 
-    if model not in ARCHITECTURES or (Path(model) / "config.json").is_file():
+    known = {name: (kind, sizes) for kind in parts.names(KINDS) for name, sizes in _kind(kind).sizes.items()}
+    if model not in known or (Path(model) / "config.json").is_file():
         try:
             return _checked(located(model)), AutoTokenizer.from_pretrained(located(model))
         except OSError as error:
             raise ValueError(
-                f"student.model: with student.weights=random expected a local folder or one of "
-                f"{', '.join(ARCHITECTURES)}, found {model}"
+                f"student.model: with student.weights=random expected a local folder or one of {', '.join(known)}, "
+                f"found {model}"
             ) from error
-    kind, sizes = ARCHITECTURES[model]
-    if kind == "roberta":
-        found: Any = RobertaConfig(**sizes, pad_token_id=1, bos_token_id=0, eos_token_id=2)
-    else:
-        found = BertConfig(**sizes)
+    kind, sizes = known[model]
+    found = AutoConfig.for_model(kind, **sizes)
     return found, byte_tokenizer(kind, longest(found))
+
+
+def _kind(model_type: str) -> Kind:
+    kind: Kind = parts.load(KINDS, model_type).KIND
+    return kind
+
+
+def kind_of(encoder_config: Any) -> Kind:
+    """What is known of an encoder's kind."""
+    return _kind(encoder_config.model_type)
 
 
 def longest(encoder_config: Any) -> int:
     """Tokens that an encoder can take."""
-    return encoder_config.max_position_embeddings - first_position(encoder_config)
-
-
-def first_position(encoder_config: Any) -> int:
-    """Position of a text's first token. RoBERTa counts from its padding id on."""
-    return encoder_config.pad_token_id + 1 if encoder_config.model_type in ROBERTA else 0
+    return encoder_config.max_position_embeddings - kind_of(encoder_config).first_position(encoder_config)
 
 
 def byte_tokenizer(kind: str, limit: int) -> Any:
@@ -166,15 +156,11 @@ def byte_tokenizer(kind: str, limit: int) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    if kind == "roberta":
-        start, pad, end, unknown, mask = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
-        special = [start, pad, end, unknown, mask]
-    else:
-        start, pad, end, unknown, mask = "[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"
-        special = [pad, unknown, start, end, mask]
+    special = _kind(kind).special
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*special, *letters])}
-    fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=unknown))
+    vocabulary = {token: i for i, token in enumerate([*special.values(), *letters])}
+    start, end = special["cls"], special["sep"]
+    fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=special["unk"]))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     fast.post_processor = processors.TemplateProcessing(
@@ -185,12 +171,8 @@ def byte_tokenizer(kind: str, limit: int) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=fast,
         bos_token=start,
-        cls_token=start,
         eos_token=end,
-        sep_token=end,
-        unk_token=unknown,
-        pad_token=pad,
-        mask_token=mask,
+        **{f"{role}_token": token for role, token in special.items()},
         model_max_length=limit,
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
@@ -213,19 +195,16 @@ def empty_stock(encoder_config: Any, attention_dropout: float) -> Any:
 
 
 def stock_head(
-    kind: str, width: int, hidden_w: Tensor, hidden_b: Tensor, out_w: Tensor, out_b: Tensor
+    kind: Kind, width: int, hidden_w: Tensor, hidden_b: Tensor, out_w: Tensor, out_b: Tensor
 ) -> dict[str, Tensor]:
-    """The MLP W → h → 1 as weights of the kind's stock head W → W → 1; units past h are zero (tanh(0) = 0)."""
+    """The MLP W → h → 1 as weights of the kind's stock head W → W → 1; units past h are zero, as is their activation."""
     units = len(hidden_b)
     dense_w, dense_b, last_w = torch.zeros(width, width), torch.zeros(width), torch.zeros(1, width)
     dense_w[:units], dense_b[:units], last_w[:, :units] = hidden_w, hidden_b, out_w
-    if kind in ROBERTA:
-        names = ("classifier.dense", "classifier.out_proj")
-    else:
-        names = ("bert.pooler.dense", "classifier")
+    dense, last = kind.head
     return {
-        f"{names[0]}.weight": dense_w,
-        f"{names[0]}.bias": dense_b,
-        f"{names[1]}.weight": last_w,
-        f"{names[1]}.bias": out_b.clone(),
+        f"{dense}.weight": dense_w,
+        f"{dense}.bias": dense_b,
+        f"{last}.weight": last_w,
+        f"{last}.bias": out_b.clone(),
     }

@@ -7,8 +7,8 @@ that it would have alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,20 +32,17 @@ class Text:
     """(R, L) int64: the token's place in its text, from 0."""
     first: Tensor
     """(B,) int64: where each text begins in the flattened (R · L) tokens."""
+    filler: int
+    """Tokens that are computed for nothing."""
 
-    def to(self, device: torch.device | str) -> Text:
-        """The same texts on `device`."""
-        parts = {name: value.to(device, non_blocking=True) for name, value in vars(self).items()}
-        return Text(**parts)
+    def each(self, change: Callable[[Tensor], Tensor]) -> Text:
+        """The same with its tensors changed."""
+        return replace(self, **{k: change(v) for k, v in vars(self).items() if isinstance(v, Tensor)})
 
     @property
     def mask(self) -> Tensor:
         """(R, 1, L, L) bool: who attends to whom. Filler attends to filler, as attention to nothing is undefined."""
         return (self.clip[:, :, None] == self.clip[:, None, :])[:, None]
-
-    def filler(self) -> int:
-        """Tokens that are computed for nothing; to be asked on the CPU."""
-        return int((self.clip == FILLER).sum())
 
 
 def lay(texts: Sequence[Sequence[int]]) -> Text:
@@ -75,7 +72,13 @@ def lay(texts: Sequence[Sequence[int]]) -> Text:
             place[r][at : at + size] = range(size)
             first[number] = r * length + at
             at += size
-    return Text(ids=torch.tensor(ids), clip=torch.tensor(clip), place=torch.tensor(place), first=torch.tensor(first))
+    return Text(
+        ids=torch.tensor(ids),
+        clip=torch.tensor(clip),
+        place=torch.tensor(place),
+        first=torch.tensor(first),
+        filler=len(rows) * length - total,
+    )
 
 
 def _spread(lengths: list[int], count: int) -> list[list[int]]:

@@ -26,8 +26,8 @@ COMPARED = ("seed", "objective.", "student.", "teacher", "retrieval.", "train.")
 SAME = ("train.checkpoint_every", "train.keep_checkpoints", "train.stall_timeout", "train.micro_batch_size")
 """Settings among them that change no number."""
 
-STUDENTS = ("text", "students")
-"""Outputs of students, of either task."""
+TEACHERS = ("video", "prompt", "scores")
+"""Outputs of teachers; those of students have the names that a task gives them."""
 
 TEXTS = 16
 """Texts that are shown."""
@@ -60,7 +60,7 @@ def results(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
     return {
         tag("test", f"{head}/{name}"): value
         for head, values in metrics.items()
-        if head in STUDENTS
+        if head not in TEACHERS
         for name, value in values.items()
         if name != "n" and np.isfinite(value)
     }

@@ -30,7 +30,7 @@ def small(config: Config) -> tuple[Config, list[str]]:
     )
     lines.append(f"{steps} steps of {batch} clips, anomaly checks on, evaluation cut short")
     student = config.student
-    if config.task == "sentiment":
+    if config.task != "retrieval":
         student, line = _student(student)
         lines.append(line)
     teacher = config.teacher
@@ -86,7 +86,7 @@ def _draw(config: Config) -> Path:
     from shards.sources import sources
 
     home = config.data.cache_folder()
-    source = "sample" if config.task == "sentiment" else "sample-events"
+    source = "sample-events" if config.task == "retrieval" else "sample"
     out = home / f"debug-{source}-shards-{CLIPS}"
     if not (out / "manifest.json").is_file():
         print("drawing a few clips for debugging, once", file=sys.stderr)

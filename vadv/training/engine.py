@@ -138,6 +138,9 @@ def build_engine(module: nn.Module, config: Config, world: World, universal: boo
         # Fused, also on a CPU: nine times as fast there, and without temporary copies of the flat partition.
         optimizer = torch.optim.AdamW(groups, lr=config.train.lr, fused=True)
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
+    if world.size == 1 and zero_stage(settings) == 0:
+        # A lone rank has nobody to average with; DeepSpeed would still copy all gradients to a buffer and back.
+        engine.enable_backward_allreduce = False
     return engine
 
 

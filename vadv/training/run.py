@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from shards.stream import ClipStream, Step
+from shards.stream import ClipStream
 from vadv import tasks
 from vadv.clips import open_clips
 from vadv.config import Config
@@ -23,6 +23,7 @@ from vadv.training.distributed import World, is_lost_peer, join
 from vadv.training.engine import build_engine, deepspeed_settings, precision, zero_stage
 from vadv.training.errors import Stopped
 from vadv.training.evaluation import Interrupted
+from vadv.training.feed import Fed, feed
 from vadv.training.flops import Work
 from vadv.training.logging import Progress, RunLog
 from vadv.training.peaks import peak_of
@@ -139,8 +140,8 @@ class Run:
         progress = Progress(self.total, state.step)
         with self._stream() as stream:
             while state.epoch < train.epochs and state.step < self.total:
-                for step, tally in self._steps(stream):
-                    self.stepper.take(step, tally)
+                for (step, batches), tally in self._steps(stream):
+                    self.stepper.take(step, batches, tally)
                     tally.took += time.monotonic()
                     stopping, writing = self.stepper.keep_in_step(
                         tally, stop=self.stop.requested is not None, writing=self.saver.writing
@@ -196,18 +197,19 @@ class Run:
             features=self.stepper.features,
         )
 
-    def _steps(self, stream: ClipStream) -> Iterator[tuple[Step, Tally]]:
+    def _steps(self, stream: ClipStream) -> Iterator[tuple[Fed, Tally]]:
         """The steps that are left of the current epoch, each with the time that was spent waiting for it."""
         if self.state.position >= len(self.clips["train"]):
             return
         steps = stream.epoch(self.state.epoch, self.state.position)
-        while True:
-            began = time.monotonic()
-            with self.watch.phase("reading clips"):
-                step = next(steps, None)
-            if step is None:
-                return
-            yield step, Tally(waited=time.monotonic() - began, took=-began)
+        with contextlib.closing(feed(steps, self.task, self.state.epoch, self.world.device)) as ahead:
+            while True:
+                began = time.monotonic()
+                with self.watch.phase("reading clips"):
+                    fed = next(ahead, None)
+                if fed is None:
+                    return
+                yield fed, Tally(waited=time.monotonic() - began, took=-began)
 
     def _should_stop(self) -> bool:
         """Whether a signal came to any rank; asked by all of them in step."""

@@ -87,8 +87,8 @@ class Stepper:
     features: SplitFeatures | None = None
     recent: list[float] = field(default_factory=list)
 
-    def take(self, step: Step, tally: Tally) -> None:
-        """Train on one step's clips."""
+    def take(self, step: Step, batches: Sequence[Batch], tally: Tally) -> None:
+        """Train on one step's clips, given as tensors on the device."""
         config, state, engine = self.config, self.state, self.engine
         set_learning_rate(
             engine, config.train.lr * warmup_cosine(state.step, config.train.warmup_steps, self.schedule_steps)
@@ -99,10 +99,8 @@ class Stepper:
         # planned samples, however they are spread.
         scale = self.world.size * len(step.micro_batches) / step.planned
         skipped = engine.skipped_steps
-        for micro_batch in step.micro_batches:
-            batch = self.task.collate(micro_batch, state.epoch)
+        for micro_batch, batch in zip(step.micro_batches, batches, strict=True):
             self.count(batch, micro_batch, tally)
-            batch = batch.to(self.world.device)
             if self.features is not None:
                 batch = self.features.fill(batch, micro_batch, state.epoch)
             output = engine(batch)
@@ -177,12 +175,12 @@ class Stepper:
         }
 
     def count(self, batch: Batch, clips: Sequence[Clip], tally: Tally) -> None:
-        """Operations and tokens of a micro-batch, from its tensors while they are on the CPU."""
+        """Operations and tokens of a micro-batch."""
         encoded = len(clips) if self.features is None else sum(clip.frames is not None for clip in clips)
         tally.flops += self.work.micro_batch(batch, encoded).total
         if batch.text is not None:
             tally.tokens += batch.text.ids.numel()
-            tally.padding += batch.text.filler()
+            tally.padding += batch.text.filler
 
     def _refused(self, tally: Tally) -> None:
         """DeepSpeed refused an update with non-finite gradients, on all ranks alike; say whose, and stop or go on."""

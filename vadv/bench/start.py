@@ -1,0 +1,93 @@
+"""From the command to the first step: `launch/train.py` on the sample, against importing its libraries alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from vadv.bench.table import Row
+
+IMPORTS = "import torch, deepspeed, transformers"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument("--config", default="configs/sample.yaml", help="what is trained (default: %(default)s)")
+    parser.add_argument("--shards", default="data/sample-shards", help="shards to read (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="starts of each; the best counts (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> list[Row]:
+    """Measure in turn."""
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    train = ["launch/train.py", "--config", options.config, "--data.shards", options.shards, "--log.every", "1"]
+    best = dict.fromkeys(("imports", "python", "deepspeed", "help"), float("inf"))
+    for _ in range(options.repeats):
+        best["imports"] = min(best["imports"], _whole([sys.executable, "-c", IMPORTS], environment))
+        best["help"] = min(best["help"], _whole([sys.executable, "launch/train.py", "--help"], environment))
+        best["python"] = min(best["python"], _first_step([sys.executable, *train], environment))
+        launcher = str(Path(sys.executable).with_name("deepspeed"))
+        two = [launcher, "--num_accelerators", "2", "--master_port", str(_free_port()), *train]
+        best["deepspeed"] = min(best["deepspeed"], _first_step(two, environment))
+    limit = best["imports"]
+    return [
+        Row(f"start: python -c '{IMPORTS}'", limit, "s"),
+        Row("start: python launch/train.py to the first step", best["python"], "s", best["python"] / limit, "imports"),
+        Row(
+            "start: deepspeed, 2 ranks, to the first step", best["deepspeed"], "s", best["deepspeed"] / limit, "imports"
+        ),
+        Row("start: launch/train.py --help", best["help"], "s", best["help"], "1 s"),
+    ]
+
+
+def _whole(command: list[str], environment: dict[str, str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def _first_step(command: list[str], environment: dict[str, str]) -> float:
+    """Seconds to the first line of metrics.jsonl; the run is then killed with all that it started."""
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Path(folder, "run/metrics.jsonl")
+        began = time.perf_counter()
+        with subprocess.Popen(
+            [*command, "--run", str(metrics.parent)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        ) as process:
+            try:
+                while not (metrics.is_file() and metrics.stat().st_size):
+                    if process.poll() is not None:
+                        assert process.stderr
+                        raise ValueError(f"the run ended before its first step: {process.stderr.read().strip()[-300:]}")
+                    time.sleep(0.02)
+                return time.perf_counter() - began
+            finally:
+                _kill_all(process)
+
+
+def _kill_all(process: subprocess.Popen[str]) -> None:
+    import psutil
+
+    if process.poll() is None:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in family:
+            member.kill()
+        psutil.wait_procs(family, timeout=10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
