@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slurm.settings import Local, Slurm
 from vadv.config import Config
-from vadv.config_file import describe, in_words
+from vadv.config_file import allowed, describe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,7 +55,7 @@ def _table(kind: type, prefix: str = "") -> list[str]:
     for name, text, default in describe(kind):
         if any(is_dataclass(part) for part in (hints[name], *typing.get_args(hints[name]))):
             continue
-        what = f"{text} *({in_words(hints[name])})*".replace("|", "\\|")
+        what = f"{text} *({allowed(prefix + name, hints[name])})*".replace("|", "\\|")
         rows.append(f"| `{prefix}{name}` | `{_as_yaml(default)}` | {what} |")
     return rows
 

@@ -109,7 +109,7 @@ def logs(folder: Folder, point: str) -> list[Path]:
     Raises:
         ValueError: no such point.
     """
-    from vadv.config_file import did_you_mean
+    from vadv.spelling import did_you_mean
 
     names = [plan["name"] for plan in folder.points()]
     if point not in names:

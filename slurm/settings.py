@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
-from vadv.config_file import did_you_mean
+from vadv.spelling import did_you_mean
 
 MANAGED = {
     "array": "slurm.array_parallelism",

@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from vadv import parts
+
+TASKS = "vadv.tasks"
+DISTILLERS = "vadv.objectives.distillers"
+PARTS = {"task": TASKS, "objective.variant": DISTILLERS}
+"""Settings that name a file, and the package that it lies in."""
+
 
 @dataclass(kw_only=True)
 class Data:
@@ -123,8 +130,8 @@ class Student:
     """The text student (section 4.2): any Hugging Face encoder and a two-layer MLP on its first token."""
 
     model: str = "roberta-large"
-    """Hugging Face name or local folder of a RoBERTa or BERT encoder with its tokenizer, or package:NAME/FOLDER for a
-    folder inside an installed Python package."""
+    """Hugging Face name or local folder of an encoder with its tokenizer, of a kind in vadv/models/students/ (BERT, RoBERTa,
+    XLM-RoBERTa), or package:NAME/FOLDER for a folder inside an installed Python package."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """`random` (seeded) needs nothing but a model name known to the project, e.g. roberta-large or tiny-roberta."""
     frozen: bool = False
@@ -165,8 +172,9 @@ class Retrieval:
 class Objective:
     """The joint loss, eq. 15, and the distillers it is compared with (Tables 10 and 11)."""
 
-    variant: Literal["step", "step-without-first", "none", "crd", "kd", "fitnet", "pkt"] = "step"
-    """How the teacher's knowledge reaches the student. `step` is the paper's; `none` removes both steps."""
+    variant: str = "step"
+    """How the teacher's knowledge reaches the student: a file of vadv/objectives/distillers/, named with hyphens. `step` is
+    the paper's; `none` removes both steps."""
     alpha: float = 1.0
     """Weight of MSE(video logit, label), eq. 10."""
     beta: float = 10.0
@@ -183,6 +191,9 @@ class Objective:
     """KD's temperature."""
     crd_negatives: int = 16384
     """CRD: negatives per sample; capped below the number of training clips."""
+
+    def __post_init__(self) -> None:
+        parts.check(DISTILLERS, self.variant, "objective.variant")
 
 
 @dataclass(kw_only=True)
@@ -263,8 +274,8 @@ class Config:
 
     seed: int = 1
     """Everything random in a run is a function of this number and the position in the data."""
-    task: Literal["sentiment", "retrieval"] = "sentiment"
-    """What is learnt; a file of this name in vadv/tasks/."""
+    task: str = "sentiment"
+    """What is learnt: a file of vadv/tasks/, named with hyphens."""
     data: Data = field(default_factory=Data)
     teacher: Teacher | None = field(default_factory=Teacher)
     """null trains the student alone: no teacher is built and no video decoded."""
@@ -277,6 +288,7 @@ class Config:
     """Path of a DeepSpeed JSON; batch sizes, clipping and the optimizer come from `train`."""
 
     def __post_init__(self) -> None:
+        parts.check(TASKS, self.task, "task")
         cached = self.teacher is not None and self.teacher.cache_features
         _require(
             not cached or self.data.views >= 1,

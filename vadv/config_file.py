@@ -20,7 +20,9 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from vadv.config import Config
+from vadv import parts
+from vadv.config import PARTS, Config
+from vadv.spelling import did_you_mean
 
 T = typing.TypeVar("T")
 
@@ -80,9 +82,9 @@ def fill(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
     own = _bare_parser(typing.cast(Any, kind))
     try:
         filled = own.instantiate(own.parse_object(dict(settings)))
+        return kind(**{field.name: filled[field.name] for field in fields(typing.cast(Any, kind)) if field.init})
     except Exception as error:
         raise ValueError(where + _explain(error, kind)) from None
-    return kind(**{field.name: filled[field.name] for field in fields(typing.cast(Any, kind)) if field.init})
 
 
 @functools.cache
@@ -132,6 +134,9 @@ def parser(description: str | None = None, **options: Any) -> ArgumentParser:
         "--config", action="config", help="YAML file of settings; options of the command line go before it"
     )
     made.add_class_arguments(Config)
+    for action in made._actions:
+        if action.dest in PARTS:  # the type alone would say: a text
+            action.help = f"{action.help} {allowed(action.dest, str).capitalize()}."
     return made
 
 
@@ -183,6 +188,16 @@ def describe(kind: type) -> list[tuple[str, str, Any]]:
     return [(name, " ".join(texts.get(name, "").split()), default) for name, default in defaults.items()]
 
 
+def settings(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
+    """Dotted name, type, documentation and default of each setting of a section and the sections in it."""
+    hints = _hints(kind)
+    for name, text, default in describe(kind):
+        if is_dataclass(hints[name]):
+            yield from settings(typing.cast(type, hints[name]), f"{prefix}{name}.")
+        else:
+            yield prefix + name, hints[name], text, default
+
+
 def check_keys(settings: Mapping[str, Any], where: str = "", kind: type = Config) -> None:
     """Refuse keys, nested or dotted, that `Config` (or another dataclass of settings) lacks.
 
@@ -196,17 +211,7 @@ def check_keys(settings: Mapping[str, Any], where: str = "", kind: type = Config
         if is_dataclass(known[key]) and not isinstance(value, Mapping):
             raise ValueError(f"{where}{key}: expected a section of settings, found {value}")
         if value is None and type(None) not in typing.get_args(known[key]):
-            raise ValueError(f"{where}{key}: expected {in_words(known[key])}, found nothing (null)")
-
-
-def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest of the known names, or nothing."""
-    known = list(known)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not near:
-        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
-        near = [tails[t] for t in difflib.get_close_matches(key.rsplit(".", 1)[-1], tails, n=1, cutoff=0.75)]
-    return f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{where}{key}: expected {allowed(key, known[key])}, found nothing (null)")
 
 
 def _walk(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -262,6 +267,11 @@ def _config_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, rest
 
 
+def allowed(key: str, kind: Any) -> str:
+    """What a setting takes, in words: the parts that there are, or its type."""
+    return f"one of {', '.join(parts.names(PARTS[key]))}" if key in PARTS else in_words(kind)
+
+
 def in_words(kind: Any) -> str:
     """A type in words: `a whole number`, `one of a, b, c`."""
     if typing.get_origin(kind) is typing.Literal:
@@ -293,9 +303,16 @@ def _explain(error: Exception, kind: type, options: Iterable[str] = ()) -> str:
     if unknown:
         word = unknown[1].split()[0]
         key = word.removeprefix("--").partition("=")[0]
+        if not word.startswith("-"):
+            return f"expected options such as --{next(iter(keys(kind)))} VALUE, found {word}"
         return f"unknown option {word}{did_you_mean(key, [*keys(kind), *options])}"
     key = ".".join(re.findall(r'Parser key "([^"]+)"', text))
     found = re.findall(r"(?:Got|Given) value: (.*)", text)
     if key in keys(kind) and found:
-        return f"{key}: expected {in_words(keys(kind)[key])}, found {found[0]}"
+        return f"{key}: expected {allowed(key, keys(kind)[key])}, found {found[0]}"
+    if number := re.search(r"Expected a <class '(int|float)'>", text):
+        wanted = in_words({"int": int, "float": float}[number[1]])
+        return f"--{key.replace('_', '-')}: expected {wanted}, found {found[0]}"
+    if bare := re.search(r"argument (--[\w.-]+): expected one argument", text):
+        return f"{bare[1]}: expected a value after it, found none"
     return " ".join(text.split())

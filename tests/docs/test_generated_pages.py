@@ -28,8 +28,21 @@ def test_method_page_points_at_the_code() -> None:
     assert len(re.findall(r"\.py:\d+`", page)) >= 15
 
 
-INVENTED = {"shards/sources/pairs.py"}
-"""Files that a page has its reader write."""
+def test_the_table_of_variants_has_every_distiller() -> None:
+    from vadv import parts
+    from vadv.config import DISTILLERS
+
+    table = (ROOT / "docs/method.md").read_text(encoding="utf-8").partition("| variant |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == parts.names(DISTILLERS)
+
+
+INVENTED = {
+    "shards/sources/pairs.py",
+    "vadv/objectives/distillers/rkd.py",
+    "vadv/models/students/electra.py",
+    "vadv/tasks/face_alone.py",
+}
+"""Files that docs/extend.md has its reader write."""
 
 
 def test_files_that_pages_name_exist() -> None:

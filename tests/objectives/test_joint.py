@@ -12,9 +12,9 @@ import torch
 from vadv import config
 from vadv.models.batch import Batch
 from vadv.models.outputs import Output, TeacherOutput
-from vadv.objectives.crd import CRD
+from vadv.objectives.distillers.crd import CRD
+from vadv.objectives.distillers.step import Step
 from vadv.objectives.joint import Joint
-from vadv.objectives.step import Step
 from vadv.objectives.transfer import alone
 
 VIDEO, PROMPT, TEXT = [0.5, -1.0, 2.0], [0.1, 0.2, -0.3], [1.0, -2.0, 0.25]

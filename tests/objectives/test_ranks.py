@@ -12,8 +12,8 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from vadv.models.batch import Batch
-from vadv.objectives.crd import CRD
-from vadv.objectives.pkt import PKT
+from vadv.objectives.distillers.crd import CRD
+from vadv.objectives.distillers.pkt import PKT
 from vadv.objectives.transfer import Gather, Transfer, alone
 from vadv.training.gather import gather
 

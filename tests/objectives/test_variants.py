@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from vadv.models.batch import Batch
-from vadv.objectives.crd import CRD
-from vadv.objectives.fitnet import FitNet
-from vadv.objectives.kd import KD
-from vadv.objectives.pkt import PKT
-from vadv.objectives.step import Step
+from vadv.objectives.distillers.crd import CRD
+from vadv.objectives.distillers.fitnet import FitNet
+from vadv.objectives.distillers.kd import KD
+from vadv.objectives.distillers.pkt import PKT
+from vadv.objectives.distillers.step import Step
 from vadv.objectives.transfer import Transfer, alone
 
 ROWS, CLIPS, NEGATIVES = 5, 9, 4

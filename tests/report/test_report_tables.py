@@ -350,3 +350,15 @@ def test_latex_compiles(sweep: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
+
+
+def test_a_distiller_of_ones_own_has_a_row_and_a_scene(tmp_path: Path) -> None:
+    from vadv.report.scenes import scenes
+
+    for seed in (1, 2):
+        made_runs.write_run(tmp_path / f"step-{seed}", seed=seed)
+        made_runs.write_run(tmp_path / f"own-{seed}", seed=seed, settings={"objective.variant": "rkd"})
+    groups = groups_of(tmp_path)
+    assert [one.label for one in table(groups, 10).rows if not one.published] == ["w/ step-distillation (ours)", "rkd"]
+    (scene,) = scenes(groups)
+    assert list(scene.groups) == ["w/ step-distillation (ours)", "rkd"]

@@ -92,7 +92,7 @@ def test_space_losses_equal_numpy() -> None:
 
 def test_an_empty_slot_changes_no_loss_and_no_gradient() -> None:
     from vadv.models.audiovisual import AudioVisualAdviser
-    from vadv.objectives import build_objective
+    from vadv.objectives.build import build_objective
 
     def loss_and_gradient(b: Batch) -> tuple[float, torch.Tensor]:
         settings = config.Config(task="retrieval", teacher=None)
@@ -117,8 +117,8 @@ def test_an_empty_slot_changes_no_loss_and_no_gradient() -> None:
 def test_the_joint_loss_equals_numpy() -> None:
     """Fig. 4 term by term: CE for every logit and the prompts, both steps, both spaces, from given outputs."""
     from vadv.models.outputs import Output, TeacherOutput
-    from vadv.objectives import Joint
-    from vadv.objectives.step import Step
+    from vadv.objectives.distillers.step import Step
+    from vadv.objectives.joint import Joint
 
     b = batch([1, 1, 1, 1, 1, 0])
     g = torch.Generator().manual_seed(9)

@@ -52,7 +52,12 @@ def test_options_override_the_file_wherever_config_stands(write):
         ("train.epochs=2.5", "train.epochs: expected a whole number, found 2.5"),
         ("teacher.prompting=true", "teacher.prompting: expected paper, xclip or false, found true"),
         ("teacher.trainable_blocks=x", "teacher.trainable_blocks: expected a whole number, found x"),
-        ("objective.variant=kdd", "objective.variant: expected one of step, step-without-first, none, crd, kd"),
+        (
+            "objective.variant=kdd",
+            "objective.variant: expected one of crd, fitnet, kd, none, pkt, step, step-without-first, found kdd; "
+            "did you mean kd?",
+        ),
+        ("task=sentimant", "task: expected one of retrieval, sentiment, found sentimant; did you mean sentiment?"),
         ("train=3", "train: expected a section of settings, found 3"),
     ],
 )

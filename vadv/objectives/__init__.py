@@ -1,6 +1,1 @@
 """What is minimised: the joint loss of eq. 15 and the distillers that Tables 10 and 11 compare it with."""
-
-from vadv.objectives.joint import Joint
-from vadv.objectives.variants import build_objective
-
-__all__ = ["Joint", "build_objective"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from vadv import config
     from vadv.models.batch import Batch
+    from vadv.models.outputs import Widths
 
 Gather = Callable[[Tensor], Tensor]
 """Joins the ranks' tensors along the first dimension, in rank order, and sends gradients back to them."""
@@ -17,6 +20,22 @@ Gather = Callable[[Tensor], Tensor]
 def alone(x: Tensor) -> Tensor:
     """The gather of a single process."""
     return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two outputs that a transfer is made for, and what else it may need."""
+
+    teacher: Widths
+    """Of the output that teaches."""
+    student: Widths
+    """Of the output that learns."""
+    settings: config.Objective
+    """`objective` of the configuration."""
+    clips: int
+    """Number of training clips; `Batch.index` is below it."""
+    gather: Gather = alone
+    """Joins the ranks' micro-batches."""
 
 
 class Transfer(nn.Module):

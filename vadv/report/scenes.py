@@ -47,7 +47,9 @@ def scenes(groups: Sequence[Group]) -> list[Scene]:
     for group in groups:
         kind = group.traits
         if group.runs and _shown(kind):
-            series = (ORDER.index(kind.variant), NAMES[kind.variant] + (SIDES[kind.sides] if kind.teacher else ""))
+            place = ORDER.index(kind.variant) if kind.variant in ORDER else len(ORDER)
+            name = NAMES.get(kind.variant, kind.variant)  # a distiller that the paper does not have
+            series = (place, name + (SIDES[kind.sides] if kind.teacher else ""))
             sorted_.setdefault((kind.task, kind.datasets, kind.student), {}).setdefault(series, []).append(group)
     found = []
     for (task, datasets, student), variants in sorted(

@@ -189,6 +189,7 @@ def table_10(groups: list[Group], datasets: tuple[str, ...], split: str) -> Tabl
     own = [g for g in _trained(groups, datasets) if g.traits.whole]
     own = _compared(own, lambda g: g.traits.variant != "step")
     lines = [Line(key=key, label=label, groups=[g for g in own if _is(g, key)]) for key, label in VARIANTS.items()]
+    lines += _others(own)
     return _make(10, datasets, "Distillation losses", (MAE, ACC7, ACC2, F1), lines, split)
 
 
@@ -198,7 +199,7 @@ def table_11(groups: list[Group], datasets: tuple[str, ...], split: str) -> Tabl
     lines = [
         Line(key=key, label=VARIANTS[key], groups=[g for g in own if _is(g, key)], head=RETRIEVAL)
         for key in ("kd", "fitnet", "pkt", "step")
-    ]
+    ] + _others(own, RETRIEVAL)
     return _make(11, datasets, "Distillation losses (mAP)", MAPS, lines, split)
 
 
@@ -276,6 +277,15 @@ def _trained(groups: Iterable[Group], datasets: tuple[str, ...]) -> list[Group]:
 
 def _is(group: Group, variant: str) -> bool:
     return group.traits.teacher and group.traits.variant == variant
+
+
+def _others(groups: Iterable[Group], head: str = "text") -> list[Line]:
+    """Distillers that the paper does not have, by their own names."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.traits.teacher and group.traits.variant not in VARIANTS:
+            found.setdefault(group.traits.variant, []).append(group)
+    return [Line(key=key, label=key, groups=here, head=head) for key, here in sorted(found.items())]
 
 
 def _compared(groups: Sequence[Group], other: Callable[[Group], bool]) -> list[Group]:

@@ -1,10 +1,14 @@
-"""What can be learnt. A task is one file that names its model, its batches and its metrics; training knows nothing else."""
+"""What can be learnt: one file for each value of `task`, named like it.
+
+A task names its model, its batches and its metrics; training knows nothing else. docs/extend.md shows how to write another.
+"""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from vadv import parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +56,5 @@ def build(config: Config, clips: int) -> Task:
         config: the run's settings.
         clips: number of training clips, for objectives with a memory of all of them.
     """
-    module = importlib.import_module(f"vadv.tasks.{config.task}")
-    task: Task = module.build(config, clips)
+    task: Task = parts.load(__name__, config.task).build(config, clips)
     return task

@@ -33,7 +33,7 @@ class Retrieval:
         from vadv.models.audiovisual import AudioVisualAdviser
         from vadv.models.eics import build_students
         from vadv.models.teacher import build_teacher
-        from vadv.objectives import build_objective
+        from vadv.objectives.build import build_objective
         from vadv.objectives.spaces import SpaceLoss
         from vadv.training.gather import gather
 
@@ -72,7 +72,8 @@ class Retrieval:
         for name, student in students.items():
             student.standardise(torch.from_numpy(getattr(sample, name)))
         sides = MODALITIES if config.retrieval.sides == "both" else (config.retrieval.sides,)
-        objective = build_objective(config, teacher, {name: students[name] for name in sides}, clips, gather)
+        taught = {name: students[name] for name in sides}
+        objective = build_objective(config, teacher, taught, clips, gather, labels="class")
         spaces = SpaceLoss(config.retrieval.explicit, config.retrieval.implicit)
         self.module: nn.Module = AudioVisualAdviser(teacher, students, objective, spaces)
         self.video = teacher is not None

@@ -29,7 +29,7 @@ class Sentiment:
     def __init__(self, config: Config, clips: int) -> None:
         from vadv.models import build_student, build_teacher
         from vadv.models.videoadviser import VideoAdviser
-        from vadv.objectives import build_objective
+        from vadv.objectives.build import build_objective
         from vadv.training.gather import gather
 
         self.config = config

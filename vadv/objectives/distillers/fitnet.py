@@ -1,6 +1,7 @@
 """FitNet (Romero et al. 2014): MSE(regressor(student's hidden layer), teacher's hidden layer).
 
-On one-column logits this would be step-distillation itself, so it acts on the MLPs' 128 hidden units.
+On one-column logits this would be step-distillation itself, so it acts on the MLPs' 128 hidden units. The paper adapted it
+to its two steps (section 5.6.5).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 from vadv.models.mlp import FullPrecisionLinear
-from vadv.objectives.transfer import Transfer
+from vadv.objectives.transfer import Pair, Transfer
 
 if TYPE_CHECKING:
     from vadv.models.batch import Batch
@@ -29,3 +30,11 @@ class FitNet(Transfer):
     def forward(self, teacher: Tensor, student: Tensor, batch: Batch) -> Tensor:
         """(B, Ht), (B, Hs) → (B,)."""
         return (self.regressor(student) - teacher).square().mean(dim=1)
+
+
+def first(pair: Pair) -> Transfer:
+    """FitNet of hidden layers."""
+    return FitNet(pair.teacher.hidden, pair.student.hidden)
+
+
+second = first

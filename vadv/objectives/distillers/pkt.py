@@ -1,7 +1,8 @@
 """PKT, probabilistic knowledge transfer (Passalis and Tefas 2018), in the form of RepDistiller.
 
 Within the batch, cosine similarities s_ij become (s_ij + 1) / 2 and rows are scaled to sum 1, giving t_ij for the
-teacher and q_ij for the student; the loss is the mean over all pairs of t·log((t + ε) / (q + ε)).
+teacher and q_ij for the student; the loss is the mean over all pairs of t·log((t + ε) / (q + ε)). The paper adapted it to its
+two steps (section 5.6.5).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vadv.objectives.transfer import Gather, Transfer
+from vadv.objectives.transfer import Gather, Pair, Transfer
 
 if TYPE_CHECKING:
     from vadv.models.batch import Batch
@@ -47,3 +48,11 @@ class PKT(Transfer):
         x = F.normalize(x, dim=1, eps=EPSILON)
         similarity = torch.where(counts, (x @ self.gather(x).T + 1) / 2, 0.0)
         return similarity / similarity.sum(dim=1, keepdim=True).clamp(min=EPSILON)
+
+
+def first(pair: Pair) -> Transfer:
+    """PKT of class logits; of hidden layers where logits have one column, since the cosine of two numbers is ±1."""
+    return PKT("hidden" if pair.student.logit == 1 else "logit", pair.gather)
+
+
+second = first

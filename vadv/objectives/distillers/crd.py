@@ -4,6 +4,8 @@ f_t, f_s: linear maps of V and V^(t) to 128 channels, scaled to norm 1. Two memo
 Clip i is told from m others j by the scores exp(⟨f_i, memory_j⟩ / τ) / Z, where Z is fixed by the first batch:
     loss_i = -log h(positive) - Σ_negatives log(1 - h),   h(x) = x / (x + m / n)
 for f_s against the teacher's memory plus f_t against the student's. Memories then move: normalise(½ memory + ½ f).
+
+The paper does not say whether its first step was kept beside CRD. Here it is; `objective.delta=0` takes it away.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from torch.nn import functional as F
 
 from vadv.models.keyed import keyed_bits
 from vadv.models.mlp import FullPrecisionLinear
-from vadv.objectives.transfer import Gather, Transfer
+from vadv.objectives.distillers.step import first
+from vadv.objectives.transfer import Gather, Pair, Transfer
 
 if TYPE_CHECKING:
     from vadv.models.batch import Batch
+
+__all__ = ["CRD", "first", "second"]
 
 WIDTH = 128
 TEMPERATURE = 0.07
@@ -116,3 +121,9 @@ class CRD(Transfer):
         log_positive = torch.log(positive / (positive + noise + EPSILON))
         log_negative = torch.log(noise / (negative + noise + EPSILON))
         return -(log_positive + log_negative.sum(dim=1))
+
+
+def second(pair: Pair) -> Transfer:
+    """CRD of V and V^(t)."""
+    widths = pair.teacher.representation, pair.student.representation
+    return CRD(*widths, pair.clips, pair.settings.crd_negatives, pair.gather)
