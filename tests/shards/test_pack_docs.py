@@ -21,16 +21,3 @@ def test_the_table_of_the_page_is_packed(tmp_path: Path) -> None:
     summary = pack(Csv(root=tmp_path), tmp_path / "out", Options(progress=False, workers=1))
     assert summary.clips == 3
     assert not summary.rejected
-
-
-def test_the_source_of_the_page_is_packed(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    module: dict[str, object] = {}
-    exec(compile(code, "pairs.py", "exec", dont_inherit=True), module)
-    for split in ("train", "test"):
-        write_clip(tmp_path / split / "-1.5_a.mp4", frames=4)
-        (tmp_path / split / "-1.5_a.txt").write_text("so so")
-    source = module["SOURCE"](root=tmp_path)  # type: ignore[operator]
-    summary = pack(source, tmp_path / "out", Options(progress=False, workers=1))
-    assert summary.clips == 2
-    assert summary.manifest.splits["train"].labels["mean"] == -1.5
