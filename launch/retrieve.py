@@ -2,6 +2,7 @@
 
     python launch/retrieve.py index --student runs/vegas --shards data/vegas-shards --out data/vegas-index
     python launch/retrieve.py index --student runs/vegas --h5 vegas_feature.h5 --out data/vegas-index
+    python launch/retrieve.py index --student runs/vegas --audio-features A --visual-features V --out data/vegas-index
     python launch/retrieve.py query --index data/vegas-index test-000017                    which clips sound like this clip
     python launch/retrieve.py query --index data/vegas-index test-000017 --ask audio        which clips look like its sound
     python launch/retrieve.py query --index data/vegas-index --video clip.mp4 --ask audio   the same for a file's sound
@@ -35,11 +36,13 @@ def main() -> int:
 def index(options: argparse.Namespace) -> int:
     """Vectors of all clips into a folder."""
     from vadv.retrieval.folder import open_students
-    from vadv.retrieval.index import index_features, index_shards, save_index
+    from vadv.retrieval.index import index_features, index_shards, index_vectors, save_index
 
     students = open_students(options.student)
     if options.h5:
         made = index_features(students, options.h5, options.split)
+    elif options.audio_features:
+        made = index_vectors(students, {"audio": options.audio_features, "visual": options.visual_features})
     else:
         made = index_shards(students, options.shards, options.split)
     save_index(made, options.out)
@@ -56,7 +59,14 @@ def query(options: argparse.Namespace) -> int:
     if options.video or options.vector:
         from vadv.retrieval.outside import vector_of
 
-        vector = vector_of(found, options.student, options.ask, video=options.video, file=options.vector)
+        vector = vector_of(
+            found,
+            options.student,
+            options.ask,
+            video=options.video,
+            file=options.vector,
+            audio_onnx=options.audio_onnx,
+        )
         name = str(options.video or options.vector)
         results = found.nearest(vector, ranked, options.count)
         print(
@@ -90,6 +100,8 @@ def parse() -> argparse.Namespace:
     source = make.add_mutually_exclusive_group(required=True)
     source.add_argument("--shards", nargs="+", metavar="SHARDS", help="shard folders")
     source.add_argument("--h5", type=Path, help="feature file in vegas_feature.h5's form")
+    source.add_argument("--audio-features", type=Path, help="folder of ID.npy audio vectors; with --visual-features")
+    make.add_argument("--visual-features", type=Path, help="folder of ID.npy visual vectors of the same clips")
     make.add_argument("--split", nargs="+", default=["test"], choices=("train", "valid", "test"), help="default: test")
     make.add_argument("--out", required=True, type=Path, help="folder of the index")
 
@@ -103,6 +115,7 @@ def parse() -> argparse.Namespace:
     ask.add_argument("--count", type=int, default=10, help="results per question; default: 10")
     ask.add_argument("--video", type=Path, help="a video or sound file outside of the index asks")
     ask.add_argument("--vector", type=Path, help="a feature vector (.npy) outside of the index asks")
+    ask.add_argument("--audio-onnx", type=Path, help="with --video: the model that made the students' audio vectors")
     ask.add_argument("--student", type=Path, help="with --video, --vector; default: the students that made the index")
 
     write = commands.add_parser("export", help="write both students as ONNX")
@@ -110,6 +123,8 @@ def parse() -> argparse.Namespace:
     write.add_argument("--out", required=True, type=Path, help="folder for audio.onnx and visual.onnx")
 
     options = parser.parse_args()
+    if options.command == "index" and bool(options.audio_features) != bool(options.visual_features):
+        make.error("expected --audio-features and --visual-features together, found one of them")
     if options.command == "query":
         if not options.ids and not options.video and not options.vector:
             ask.error("expected ids of clips, --video or --vector, found nothing that asks")

@@ -1,9 +1,13 @@
-"""The audio and the visual feature vector that packing computes for clips that bring none (retrieval)."""
+"""The audio and the visual feature vector that packing computes for clips that bring none (retrieval).
+
+What made the vectors is kept in the manifest (`packing.audio`, `packing.visual`): vectors of the same width may come from
+different models, log-mel statistics and VGGish for one, and must not be mixed.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,11 @@ from shards import audio, visual
 from shards.probe import BadClip
 from shards.transcode import sample_indices
 
+LOG_MEL = "log-mel mean and deviation"
+"""What made audio vectors without any model."""
+GIVEN = "given"
+"""Vectors came with the source: files, or vegas_feature.h5. Nobody knows what made them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
@@ -23,19 +32,52 @@ class Features:
         audio_onnx: a VGGish of the user's; None takes the statistics of the log-mel spectrogram.
         visual_onnx: an image model of the user's; None takes CLIP.
         clip, clip_weights: which CLIP (see `visual.ClipVisual`).
+        given: modalities (`audio`, `visual`) whose vectors the source brings itself.
     """
 
     audio_onnx: Path | None = None
     visual_onnx: Path | None = None
     clip: str = "ViT-L-14-quickgelu"
     clip_weights: str = "openai"
+    given: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """What decides the vectors, for the manifest."""
-        return {
-            "audio": _digest(self.audio_onnx) if self.audio_onnx else "log-mel mean and deviation",
-            "visual": _digest(self.visual_onnx) if self.visual_onnx else visual.describe(self.clip, self.clip_weights),
+        made = {
+            "audio": digest(self.audio_onnx) if self.audio_onnx else LOG_MEL,
+            "visual": digest(self.visual_onnx) if self.visual_onnx else visual.describe(self.clip, self.clip_weights),
         }
+        return {kind: GIVEN if kind in self.given else what for kind, what in made.items()}
+
+    def check(self) -> None:
+        """Load each model once, before the first clip: a model that is missing would cost every single one.
+
+        Raises:
+            FileNotFoundError, ValueError: with the option that names it.
+        """
+        if "audio" not in self.given:
+            self.audio_model()
+        if "visual" not in self.given:
+            self.visual_model()
+
+    def audio_model(self) -> Callable[[np.ndarray], np.ndarray]:
+        """What makes a vector of 16 kHz sound."""
+        return audio.OnnxAudio(self.audio_onnx) if self.audio_onnx else audio.log_mel_statistics
+
+    def visual_model(self) -> Callable[[np.ndarray], np.ndarray]:
+        """What makes a vector of (T, H, W, 3) frames."""
+        return (
+            visual.OnnxVisual(self.visual_onnx) if self.visual_onnx else visual.ClipVisual(self.clip, self.clip_weights)
+        )
+
+
+def described(packing: Mapping[str, Any]) -> dict[str, str]:
+    """What made the vectors of packed clips, by modality.
+
+    Args:
+        packing: the part of that name of a manifest.
+    """
+    return {kind: str(packing.get(kind, GIVEN)) for kind in ("audio", "visual")}
 
 
 class Extractor:
@@ -56,8 +98,7 @@ class Extractor:
             BadClip: no sound, or it does not decode.
         """
         if self._audio is None:
-            onnx = self.features.audio_onnx
-            self._audio = audio.OnnxAudio(onnx) if onnx else audio.log_mel_statistics
+            self._audio = self.features.audio_model()
         try:
             wave = audio.decode_sound(video, start=start, end=end)
         except audio.NoSound as error:
@@ -74,14 +115,14 @@ class Extractor:
             frames: number of frames of the clip; of the centres of 8 segments the nearest sampled frames are taken.
         """
         if self._visual is None:
-            onnx, clip, weights = self.features.visual_onnx, self.features.clip, self.features.clip_weights
-            self._visual = visual.OnnxVisual(onnx) if onnx else visual.ClipVisual(clip, weights)
+            self._visual = self.features.visual_model()
         numbers = np.array(sorted(sampled))
         nearest = numbers[np.abs(numbers[None] - sample_indices(frames, visual.FRAMES)[:, None]).argmin(1)]
         return self._visual(np.stack([sampled[number] for number in nearest.tolist()]))
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a model's file, by which it is told from others."""
     if not path.is_file():
         raise FileNotFoundError(f"expected an ONNX model, found no file {path}")
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -110,6 +110,8 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
     done = finished(out, settings)
     if done:
         return done
+    if preparation.features:
+        preparation.features.check()
     work = out / WORK
     try:
         work.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ deviation over time, 2 E numbers: what is seen, and how much it changes, which t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -116,7 +117,19 @@ def _load(model: str, weights: str) -> tuple[nn.Module, int]:
 
 
 def describe(model: str, weights: str) -> str:
-    """A text that differs whenever the features would, for the manifest."""
-    path = Path(model)
+    """A text that differs whenever the features would, for the manifest.
+
+    Raises:
+        ValueError: no such model JSON.
+    """
+    path, file = Path(model), Path(weights)
+    if path.suffix == ".json" and not path.is_file():
+        raise ValueError(f"--clip: expected an open_clip model JSON, found no file {model}")
     shape = json.dumps(json.loads(path.read_text()), sort_keys=True) if path.suffix == ".json" else model
+    if file.is_file():  # by its content: the same file lies elsewhere on another machine
+        content = hashlib.sha256()
+        with file.open("rb") as opened:
+            while block := opened.read(2**24):
+                content.update(block)
+        weights = content.hexdigest()
     return f"{shape} {weights}"

@@ -57,6 +57,9 @@ class Vegas:
         others = {**given, "audio-onnx": self.audio_onnx, "visual-onnx": self.visual_onnx}
         if self.h5 is not None and any(others.values()):
             raise ValueError(f"--h5 brings its own features: expected none of --{', --'.join(others)} beside it")
+        for kind in ("audio", "visual"):
+            if others[f"{kind}-features"] and others[f"{kind}-onnx"]:
+                raise ValueError(f"expected --{kind}-features or --{kind}-onnx, found both; leave one out")
         for option, folder in given.items():
             if folder is not None and not folder.is_dir():
                 raise FileNotFoundError(f"--{option}: expected a folder of ID.npy files, found none at {folder}")
@@ -72,8 +75,13 @@ class Vegas:
         """What computes vectors for clips that bring none."""
         if self.root is None:
             return None
+        folders = {"audio": self.audio_features, "visual": self.visual_features}
         return Features(
-            audio_onnx=self.audio_onnx, visual_onnx=self.visual_onnx, clip=self.clip, clip_weights=self.clip_weights
+            audio_onnx=self.audio_onnx,
+            visual_onnx=self.visual_onnx,
+            clip=self.clip,
+            clip_weights=self.clip_weights,
+            given=tuple(kind for kind, folder in folders.items() if folder is not None),
         )
 
     def __iter__(self) -> Iterator[Raw | Rejected]:

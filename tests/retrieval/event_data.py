@@ -56,3 +56,26 @@ def media(sound: np.ndarray | None, rate: int = 16000, layout: str = "mono") -> 
                 container.mux(audio.encode(part))
             container.mux(audio.encode(None))
     return buffer.getvalue()
+
+
+def onnx_mean(path: Path, shape: list[object], axes: list[int]) -> Path:
+    """A model that means its input over the patch: (P, …) → (P, 1)."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+            helper.make_node("Unsqueeze", ["m", "last"], ["y"]),
+        ],
+        "mean",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes),
+            helper.make_tensor("last", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return path

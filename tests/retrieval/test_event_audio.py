@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from event_data import media
+from event_data import media, onnx_mean
 
 from shards.audio import WIDTH, NoSound, OnnxAudio, decode_sound, log_mel, log_mel_statistics
 
@@ -80,29 +80,6 @@ def test_no_sound_is_told(sound: np.ndarray | None, message: str) -> None:
 def test_rubbish_is_no_sound_track(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected an audio track that decodes"):
         decode_sound(b"not a video at all" * 10)
-
-
-def onnx_mean(path: Path, shape: list[object], axes: list[int]) -> Path:
-    """A model that means its input over the patch: (P, …) → (P, 1)."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
-            helper.make_node("Unsqueeze", ["m", "last"], ["y"]),
-        ],
-        "mean",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [
-            helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes),
-            helper.make_tensor("last", TensorProto.INT64, [1], [1]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, path)
-    return path
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,16 @@ import pytest
 import torch
 from event_data import feature_arrays, write_h5
 
+from shards.audio import decode_sound, log_mel_statistics
+from shards.features import LOG_MEL, described, digest
+from shards.manifest import read_manifest
 from vadv.models.eics import build_students
 from vadv.retrieval.folder import open_students, save_students
-from vadv.retrieval.index import index_features, index_shards, open_index, save_index, unit
+from vadv.retrieval.index import Index, index_features, index_shards, index_vectors, open_index, save_index, unit
+from vadv.retrieval.outside import vector_of
+
+GIVEN = described({})
+"""Of vectors that came with their clips."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimizer.step()
     folder = tmp_path_factory.mktemp("run") / "student"
     folder.mkdir()
-    save_students(folder, made, hidden=32, vector="logits", classes=[f"class {c}" for c in range(10)])
+    classes = [f"class {c}" for c in range(10)]
+    save_students(folder, made, hidden=32, vector="logits", classes=classes, features=GIVEN)
     return folder
 
 
@@ -122,7 +131,9 @@ def test_something_outside_of_the_index_can_ask(student: Path, index: Path, tmp_
 def test_a_files_sound_can_ask(event_corpus: Path, event_shards: Path, tmp_path: Path) -> None:
     made = build_students({"audio": 128, "visual": 128}, hidden=8, classes=10, seed=1)
     (tmp_path / "student").mkdir()
-    save_students(tmp_path / "student", made, hidden=8, vector="probabilities", classes=[str(c) for c in range(10)])
+    made_of = described(read_manifest(event_shards).packing)
+    classes = [str(c) for c in range(10)]
+    save_students(tmp_path / "student", made, hidden=8, vector="probabilities", classes=classes, features=made_of)
     indexed = command(
         "index", "--student", tmp_path, "--shards", event_shards, "--split", "valid", "test", "--out", tmp_path / "i"
     )
@@ -135,10 +146,86 @@ def test_a_files_sound_can_ask(event_corpus: Path, event_shards: Path, tmp_path:
     assert json.loads(done.stdout)["results"][0]["similarity"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_onnx_files_compute_the_same(student: Path, tmp_path: Path) -> None:
+def test_only_the_kind_of_sound_vector_that_was_learnt_can_ask(event_shards: Path, tmp_path: Path) -> None:
+    """VGGish's vectors, those of vegas_feature.h5 and log-mel statistics are all 128 wide."""
+    from event_data import media, onnx_mean
+
+    vggish = onnx_mean(tmp_path / "vggish.onnx", ["p", 96, 64], [1, 2])
+    wave = np.random.default_rng(0).normal(size=32000).astype(np.float32) * 0.1
+    (tmp_path / "clip.mp4").write_bytes(media(wave[None]))
+    names, rows = ["audio", "visual"], np.eye(10, dtype=np.float32)
+    index = Index(clips=[{"id": str(n)} for n in range(10)], vectors=dict.fromkeys(names, rows), students="")
+
+    def ask(audio: str, width: int = 128, onnx: Path | None = None) -> np.ndarray:
+        folder = tmp_path / "student"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        made = build_students({"audio": width, "visual": 8}, hidden=8, classes=10, seed=1)
+        about = {"audio": audio, "visual": "x"}
+        save_students(folder, made, hidden=8, vector="logits", classes=list("0123456789"), features=about)
+        return vector_of(index, folder, "audio", video=tmp_path / "clip.mp4", audio_onnx=onnx)
+
+    heard = decode_sound(tmp_path / "clip.mp4")
+    expected = open_students(tmp_path / "student") if ask(LOG_MEL).shape == (10,) else None
+    assert expected is not None
+    np.testing.assert_allclose(ask(LOG_MEL), expected.project("audio", log_mel_statistics(heard)[None])[0], rtol=1e-5)
+    assert ask(digest(vggish), width=1, onnx=vggish).shape == (10,)
+    for made_of, onnx, message in (
+        ("given", None, "expected students of vectors that packing computed"),
+        (digest(vggish), None, "--audio-onnx: expected the model whose SHA-256 is"),
+        (LOG_MEL, vggish, "--audio-onnx: expected none"),
+        ("0" * 64, vggish, "--audio-onnx: expected the model whose SHA-256 is 000"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ask(made_of, onnx=onnx)
+
+
+def test_vectors_of_another_making_are_not_indexed(student: Path, event_shards: Path, tmp_path: Path) -> None:
+    made_of = {**GIVEN, "audio": LOG_MEL}
+    made = build_students({"audio": 128, "visual": 128}, hidden=8, classes=10, seed=1)
+    save_students(tmp_path, made, hidden=8, vector="logits", classes=list("0123456789"), features=made_of)
+    with pytest.raises(ValueError, match=r"expected visual vectors as the students were trained on \(given\), found"):
+        index_shards(open_students(tmp_path), [str(event_shards)], ["test"])
+    file = write_h5(tmp_path / "vegas_feature.h5", feature_arrays())
+    with pytest.raises(ValueError, match=r"expected audio vectors as the students were trained on \(log-mel"):
+        index_features(open_students(tmp_path), file, ["test"])
+
+
+def test_a_folder_of_vectors_gives_the_same_index(student: Path, index: Path, tmp_path: Path) -> None:
+    arrays, stored = feature_arrays(), open_index(index)
+    for name in ("audio", "visual"):
+        for row in range(40):
+            path = tmp_path / name / "some" / f"test-{row:06d}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, arrays[f"{name}_test"][row])
+    words = ["--audio-features", tmp_path / "audio", "--visual-features", tmp_path / "visual"]
+    done = command("index", "--student", student, *words, "--out", tmp_path / "index")
+    assert done.returncode == 0, done.stderr
+    made = open_index(tmp_path / "index")
+    assert [clip["id"] for clip in made.clips] == [f"some/{clip['id']}" for clip in stored.clips]
+    for name in ("audio", "visual"):
+        np.testing.assert_allclose(made.vectors[name], stored.vectors[name], atol=1e-6)
+    done = command("query", "--index", tmp_path / "index", "some/test-000003", "--count", "2")
+    assert [set(r) for r in json.loads(done.stdout)["results"]] == [{"id", "dataset", "similarity"}] * 2
+
+    folders = {name: tmp_path / name for name in ("audio", "visual")}
+    np.save(tmp_path / "audio" / "some" / "test-000001.npy", np.zeros(7))
+    with pytest.raises(ValueError, match=r"test-000001.npy: expected 128 numbers as the students were trained on"):
+        index_vectors(open_students(student), folders)
+    (tmp_path / "audio" / "some" / "test-000001.npy").unlink()
+    with pytest.raises(ValueError, match=r"--audio-features: expected some/test-000001\.npy in .*, found none"):
+        index_vectors(open_students(student), folders)
+    done = command("index", "--student", student, *words[:2], "--out", tmp_path / "never")
+    assert done.returncode == 2 and "--audio-features and --visual-features together" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["export", "retrieve"])
+def test_onnx_files_compute_the_same(student: Path, tmp_path: Path, script: str) -> None:
     import onnxruntime
 
-    done = command("--run", student, "--out", tmp_path / "onnx", "--format", "onnx", script="export")
+    out = ["--out", tmp_path / "onnx"]
+    words = {"export": ["--run", student, *out, "--format", "onnx"], "retrieve": ["export", "--student", student, *out]}
+    done = command(*words[script], script=script)
     assert done.returncode == 0, done.stderr
     opened = open_students(student)
     for name, width in opened.widths.items():
@@ -192,12 +279,21 @@ def test_text_is_not_predicted_with_them(student: Path) -> None:
     assert done.returncode == 2 and "ask them with launch/retrieve.py" in done.stderr
 
 
-def test_features_of_another_width_are_told(student: Path, event_shards: Path) -> None:
+def test_features_of_another_width_are_told(student: Path, tmp_path: Path) -> None:
+    from shards.pack import Options, pack
+    from shards.sources.vegas import Vegas
+
+    arrays = {name: array[..., :100] if "visual" in name else array for name, array in feature_arrays(30, 10).items()}
+    source = Vegas(h5=write_h5(tmp_path / "other.h5", arrays), visual_width=100)
+    pack(source, tmp_path / "shards", Options(workers=1, progress=False))
     with pytest.raises(ValueError, match=r"visual features: expected \(n, 1024\) as the student was trained on"):
-        index_shards(open_students(student), [str(event_shards)], ["test"])
+        index_shards(open_students(student), [str(tmp_path / "shards")], ["test"])
 
 
-@pytest.mark.parametrize("change", [{"kind": "other"}, {"format": 9}, {"widths": {"audio": -1}}, {"vector": "x"}])
+STRANGE = [{"kind": "other"}, {"format": 9}, {"widths": {"audio": -1}}, {"vector": "x"}, {"features": {"audio": 1}}]
+
+
+@pytest.mark.parametrize("change", STRANGE)
 def test_a_strange_folder_is_not_loaded(student: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     content = json.loads((student / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**content, **change}))

@@ -1,6 +1,7 @@
 """The folder of a retrieval run's students: config.json, model.safetensors, and ONNX files once they are exported.
 
-config.json: {"format": 1, "kind": "eics-style", "hidden", "vector", "classes": [names], "widths": {"audio", "visual"}}
+config.json: {"format": 1, "kind": "eics-style", "hidden", "vector", "classes": [names], "widths": {"audio", "visual"},
+              "features": {"audio", "visual"}}    what made the vectors that they were trained on (shards/features.py)
 """
 
 from __future__ import annotations
@@ -29,13 +30,28 @@ class Students:
         folder: where they lie.
         classes: names by number.
         widths: of the features, by modality.
+        features: what made them, by modality.
         modules: `RetrievalVector` by modality.
     """
 
     folder: Path
     classes: list[str]
     widths: dict[str, int]
+    features: dict[str, str]
     modules: dict[str, Any]
+
+    def require_same(self, features: Mapping[str, str], where: str) -> None:
+        """Refuse vectors of another making, whose width may well be the same.
+
+        Raises:
+            ValueError: with `where` in front, and what made them.
+        """
+        for name, made in features.items():
+            if made != self.features[name]:
+                raise ValueError(
+                    f"{where}: expected {name} vectors as the students were trained on ({self.features[name]}), found "
+                    f"others ({made}); pack the clips with the same features"
+                )
 
     def project(self, modality: str, features: np.ndarray) -> np.ndarray:
         """(n, D) features → (n, C) float32 vectors to be compared.
@@ -58,7 +74,15 @@ class Students:
         return np.concatenate([np.asarray(part) for part in parts])
 
 
-def save_students(folder: Path, students: Mapping[str, Any], *, hidden: int, vector: str, classes: list[str]) -> None:
+def save_students(
+    folder: Path,
+    students: Mapping[str, Any],
+    *,
+    hidden: int,
+    vector: str,
+    classes: list[str],
+    features: Mapping[str, str],
+) -> None:
     """Write both students.
 
     Args:
@@ -66,6 +90,7 @@ def save_students(folder: Path, students: Mapping[str, Any], *, hidden: int, vec
         students: `ModalityStudent` by modality, with whole weights.
         hidden, vector: settings of `retrieval`.
         classes: names by number.
+        features: what made their vectors, by modality.
     """
     from safetensors.torch import save_file
 
@@ -82,6 +107,7 @@ def save_students(folder: Path, students: Mapping[str, Any], *, hidden: int, vec
         "vector": vector,
         "classes": classes,
         "widths": {name: student.width for name, student in students.items()},
+        "features": dict(features),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -130,7 +156,7 @@ def open_students(path: str | Path) -> Students:
         line = str(error).split("\n")[0]
         raise ValueError(f"{folder / WEIGHTS}: expected the weights of {CONFIG}, found others ({line})") from error
     modules = {name: RetrievalVector(student, config["vector"]).eval() for name, student in students.items()}
-    return Students(folder=folder, classes=classes, widths=widths, modules=modules)
+    return Students(folder=folder, classes=classes, widths=widths, features=config["features"], modules=modules)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -142,11 +168,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected students of the retrieval task (kind {KIND}), found another model")
     if config.get("format") != FORMAT:
         raise ValueError(f"{path}: format: expected {FORMAT}, found {config.get('format')}")
-    widths, classes = config.get("widths"), config.get("classes")
+    widths, classes, features = config.get("widths"), config.get("classes"), config.get("features")
     sound = (
         isinstance(widths, dict)
         and set(widths) == set(MODALITIES)
         and all(_whole(width, 1 << 20) for width in widths.values())
+        and isinstance(features, dict)
+        and set(features) == set(MODALITIES)
+        and all(isinstance(made, str) for made in features.values())
         and isinstance(classes, list)
         and 0 < len(classes) <= 1 << 16
         and all(isinstance(name, str) for name in classes)
@@ -154,7 +183,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         and config.get("vector") in ("logits", "probabilities")
     )
     if not sound:
-        raise ValueError(f"{path}: expected hidden, vector, classes and widths of audio and visual, found others")
+        raise ValueError(
+            f"{path}: expected hidden, vector, classes, and widths and features of audio and visual, found others"
+        )
     return config
 
 

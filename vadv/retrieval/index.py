@@ -1,14 +1,14 @@
 """An index of clips for retrieval: a folder with both students' vectors of each clip, and who the clips are.
 
 vectors.safetensors   audio (N, C), visual (N, C) float32
-clips.jsonl           one line a clip: id, dataset, label, class, and where it is
-index.json            {"format": 1, "students": folder, "vector", "classes", "widths"}
+clips.jsonl           one line a clip: id, dataset, and where they are known split, label, class
+index.json            {"format": 1, "students": folder, "clips": number}
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Index:
     """Clips that can be asked for.
 
     Attributes:
-        clips: id, dataset, label, class, split of each.
+        clips: id, dataset of each; label, class and split where they are known.
         vectors: (N, C) float32 by modality, rows of length 1.
         students: folder of the students that made them.
     """
@@ -78,8 +78,9 @@ def index_shards(students: Students, folders: Sequence[str], splits: Sequence[st
     """Index the clips of shards.
 
     Raises:
-        ValueError: no such split, no vectors, or vectors of another width than the students'.
+        ValueError: no such split, no vectors, or vectors of another width or making than the students'.
     """
+    from shards.features import described
     from shards.vectors import read_vectors
     from vadv.clips import open_clips
     from vadv.config import Data
@@ -87,7 +88,10 @@ def index_shards(students: Students, folders: Sequence[str], splits: Sequence[st
     rows: list[dict[str, Any]] = []
     features: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
     for split in splits:
-        found = read_vectors(open_clips(Data(shards=list(folders)), split))
+        clips = open_clips(Data(shards=list(folders)), split)
+        for folder, manifest in zip(clips.folders, clips.manifests, strict=True):
+            students.require_same(described(manifest.packing), str(folder))
+        found = read_vectors(clips)
         for name in MODALITIES:
             features[name].append(getattr(found, name))
         for identity, dataset, label in zip(found.ids, found.datasets, found.labels.tolist()):
@@ -106,8 +110,10 @@ def index_features(students: Students, file: Path, splits: Sequence[str]) -> Ind
     Raises:
         ValueError, FileNotFoundError: see `shards.sources.vegas_h5.read_h5`.
     """
+    from shards.features import described
     from shards.sources.vegas_h5 import PARTS, read_h5
 
+    students.require_same(described({}), str(file))
     parts = read_h5(file, students.widths["audio"], students.widths["visual"])
     wanted = [name for name in PARTS if name in splits]
     if not wanted:
@@ -121,6 +127,46 @@ def index_features(students: Students, file: Path, splits: Sequence[str]) -> Ind
     return Index(
         clips=rows,
         vectors={name: unit(students.project(name, array)) for name, array in features.items()},
+        students=str(students.folder),
+    )
+
+
+def index_vectors(students: Students, folders: Mapping[str, Path]) -> Index:
+    """Index clips by files of their vectors, AUDIO/ID.npy and VISUAL/ID.npy; nothing is known of them but their ids.
+
+    Args:
+        folders: by modality.
+
+    Raises:
+        ValueError, FileNotFoundError: no such folder, a clip with one vector only, or a bad vector; names the file.
+    """
+    from shards.features import described
+    from shards.sources.vegas import read_vector
+
+    students.require_same(described({}), str(folders["audio"]))
+    found: dict[str, dict[str, Path]] = {}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            raise FileNotFoundError(f"--{name}-features: expected a folder of ID.npy files, found none at {folder}")
+        found[name] = {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.npy"))}
+    identities = sorted(found["audio"].keys() | found["visual"].keys())
+    if not identities:
+        raise ValueError(f"--audio-features: expected ID.npy files in {folders['audio']}, found none")
+    features: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
+    for identity in identities:
+        for name in MODALITIES:
+            if identity not in found[name]:
+                raise ValueError(f"--{name}-features: expected {identity}.npy in {folders[name]}, found none")
+            vector = read_vector(found[name][identity])
+            if len(vector) != students.widths[name]:
+                raise ValueError(
+                    f"{found[name][identity]}: expected {students.widths[name]} numbers as the students were trained "
+                    f"on, found {len(vector)}"
+                )
+            features[name].append(vector)
+    return Index(
+        clips=[{"id": identity, "dataset": folders["audio"].name} for identity in identities],
+        vectors={name: unit(students.project(name, np.stack(rows))) for name, rows in features.items()},
         students=str(students.folder),
     )
 

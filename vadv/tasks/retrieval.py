@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shards.clip import Clip, Fault
 from shards.dataset import ClipSet
+from shards.features import described
 from shards.vectors import MODALITIES, Vectors, read_vectors
 from vadv import metrics
 from vadv.clips import open_clips
@@ -45,6 +46,7 @@ class Retrieval:
             )
         sample = read_vectors(train, config.retrieval.statistics_clips)
         self.config = config
+        self.features = features_of(train)
         self.classes = class_names(config, train, sample)
         self.widths = {name: getattr(sample, name).shape[1] for name in MODALITIES}
         teacher = None
@@ -168,6 +170,7 @@ class Retrieval:
             hidden=self.config.retrieval.hidden,
             vector=self.config.retrieval.vector,
             classes=self.classes,
+            features=self.features,
         )
 
 
@@ -204,6 +207,22 @@ def class_names(config: Config, train: ClipSet, sample: Vectors) -> list[str]:
         return names
     known = dict(zip(sample.labels.tolist(), sample.texts))
     return [known.get(number) or str(number) for number in range(highest + 1)]
+
+
+def features_of(clips: ClipSet) -> dict[str, str]:
+    """What made the vectors, by modality.
+
+    Raises:
+        ValueError: something else in one of several folders.
+    """
+    found = [described(manifest.packing) for manifest in clips.manifests]
+    for name in MODALITIES:
+        if len(made := sorted({one[name] for one in found})) > 1:
+            raise ValueError(
+                f"{', '.join(map(str, clips.folders))}: expected {name} vectors that were made in one way, found "
+                f"{' and '.join(made)}; pack them with the same features"
+            )
+    return found[0]
 
 
 def _matrix(table: dict[str, np.ndarray], prefix: str, names: Sequence[object]) -> np.ndarray:
