@@ -103,8 +103,6 @@ class Segment:
         """Fill `out`, (size,) uint8; whether it is what was written."""
         found, offset = 0, slot * self.size
         try:
-            # The disk fetches what follows while a piece is summed.
-            os.posix_fadvise(self._data, offset, self.size, os.POSIX_FADV_WILLNEED)
             for start in range(0, self.size, _PIECE):
                 piece = out[start : start + _PIECE]
                 if not self._fill(piece, offset + start):
