@@ -125,7 +125,7 @@ def parse_array(data: bytes, suffix: str) -> np.ndarray:
     array = np.frombuffer(data, "<f4", offset=head.end()).reshape(shape)
     if not np.isfinite(array).all():
         raise BadSample("invalid", "expected finite numbers", suffix)
-    return array
+    return array.copy()  # writable: PyTorch warns of memory that is not
 
 
 def parse_arrays(members: Mapping[str, bytes]) -> dict[str, np.ndarray]:

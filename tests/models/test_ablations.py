@@ -17,6 +17,7 @@ from torch import nn
 from vadv import config
 from vadv.models import Student, Teacher, VideoAdviser, build_student, build_teacher
 from vadv.models.batch import Batch
+from vadv.models.text import lay
 from vadv.objectives.build import build_objective
 
 INSIDE = config.CrossFrame(placement="inside")
@@ -57,6 +58,13 @@ def settings_of(name: str, base: config.Config) -> config.Config:
         student=replace(base.student, **changes.get("student", {})),
         objective=replace(base.objective, **changes.get("objective", {})),
     )
+
+
+def texts_of(batch: Batch) -> list[list[int]]:
+    """Token ids of each text."""
+    text = batch.text
+    assert text is not None
+    return [text.ids[text.clip == number].tolist() for number in range(len(text.first))]
 
 
 def build(settings: config.Config, gather: Callable[..., Any] | None = None) -> tuple[VideoAdviser, Any]:
@@ -100,9 +108,11 @@ def test_empty_slots_change_neither_loss_nor_gradient(
         model, tokenizer = build(settings_of(name, tiny()))
         batch = make_batch(tokenizer, rows=2)
         if rows == 4:
-            batch = Batch(
-                **{k: None if v is None else torch.cat([v, torch.zeros_like(v)]) for k, v in vars(batch).items()}
-            )
+            texts = [*texts_of(batch), *tokenizer(["", ""])["input_ids"]]
+            empty = {
+                k: torch.cat([v, torch.zeros_like(v)]) for k, v in vars(batch).items() if isinstance(v, torch.Tensor)
+            }
+            batch = replace(batch, **empty, text=lay(texts))
         out = model(batch)
         out["loss"].backward()
         gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
@@ -164,7 +174,9 @@ def train(rank: int, names: list[str], base: config.Config, batch: Batch, folder
 
     world = join(timeout=120)
     losses: dict[str, list[float]] = {}
-    mine = Batch(**{k: None if v is None else v[2 * rank : 2 * rank + 2] for k, v in vars(batch).items()})
+    rows = slice(2 * rank, 2 * rank + 2)
+    share = {k: v[rows] for k, v in vars(batch).items() if isinstance(v, torch.Tensor)}
+    mine = replace(batch, **share, text=lay(texts_of(batch)[rows]))
     for stage in (0, 2, 3):
         for name in names:
             model, _ = build(settings_of(name, base), gather)

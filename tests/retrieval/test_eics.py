@@ -97,7 +97,8 @@ def test_an_empty_slot_changes_no_loss_and_no_gradient() -> None:
     def loss_and_gradient(b: Batch) -> tuple[float, torch.Tensor]:
         settings = config.Config(task="retrieval", teacher=None)
         made = students()
-        module = AudioVisualAdviser(None, made, build_objective(settings, None, made, 10), SpaceLoss(1, 1))
+        objective = build_objective(settings, None, made, 10, labels="class")
+        module = AudioVisualAdviser(None, made, objective, SpaceLoss(1, 1))
         loss = module(b)["loss"]
         loss.backward()
         return loss.item(), torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
