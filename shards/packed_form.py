@@ -75,7 +75,8 @@ def fitted(width: int, height: int, aspect: float, short_side: int) -> tuple[int
     view = int(VIEW * long / short)
     largest = max(2, int(min(short_side, short)) // 2 * 2)
     sizes = []
-    for a in range(largest, max(1, int(0.92 * largest)), -2):
+    smallest = VIEW - 1 if largest == VIEW else max(1, int(0.92 * largest))  # at 224 itself training need not resize
+    for a in range(largest, smallest, -2):
         below = max(2, int(a * long / short) // 2 * 2)
         sizes += [(int(VIEW * b / a) != view, abs(math.log(b * short / (a * long))), -a, b) for b in (below, below + 2)]
     _, _, minus_a, b = min(sizes)
