@@ -3,7 +3,7 @@
     python launch/comparators.py --shards data/vegas-shards --out runs/vegas-comparators
     python launch/comparators.py --shards data/sample-events-shards --beside runs/sample-events runs/sample-events-alone
 
-Each writes OUT/KEY-SEED/result.json, which launch/report.py puts into Table 4.
+Each writes OUT/METHOD-SEED/result.json, which launch/report.py puts into Table 4.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import json
 import sys
 from pathlib import Path
 
-from _command import FINE, run
+from _command import FINE, Parser, run
 
 KEYS = ("random", "cca", "c-cca", "dcca", "c-dcca", "dscmr", "tnn-c-cca")
+METHODS = f"which ones, of {', '.join(KEYS)} (default: all)"
 
 
 def main() -> int:
@@ -45,11 +46,11 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--shards", nargs="+", required=True, metavar="SHARDS", help="shard folders")
-    parser.add_argument("--methods", nargs="+", default=KEYS, choices=KEYS, help="default: all of them")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="default: 1; shown is the mean")
-    parser.add_argument("--out", type=Path, help="folder for the results; default: none are written")
+    parser.add_argument("--methods", nargs="+", default=KEYS, choices=KEYS, metavar="METHOD", help=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1], metavar="N", help="the mean over them is shown")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the results (default: none are written)")
     parser.add_argument(
         "--beside", nargs="+", default=[], metavar="RUN", help="finished retrieval runs to show as well"
     )

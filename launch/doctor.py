@@ -5,7 +5,7 @@
     srun --nodes 2 --gpus-per-node 4 --ntasks-per-node 4 python launch/doctor.py --config configs/mosi.yaml
     python launch/doctor.py --sweep configs/sweeps/table2.yaml          also what its slurm section asks of the site
 
-One line each: ok, warn (it runs, but ...) or fail, with what to do. Exit code 0 without a fail, 1 with one.
+Prints a line for each check: ok, warn (it runs, but ...) or fail, with what to do. Exit code 1: there was a fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _command import FINE, NOT_FINE, run
+from _command import FINE, NOT_FINE, run, settings_parser
 
 if TYPE_CHECKING:
     from vadv.config import Config
@@ -27,13 +27,16 @@ def main() -> int:
     """Parse, check, print."""
     from vadv import config_file
 
-    parser = config_file.parser(__doc__)
-    parser.add_argument("--run", type=str, default="runs/new", help="folder in which the run would write")
-    parser.add_argument("--sweep", type=str, help="sweep file: its slurm section is checked against this site")
+    parser = settings_parser(__doc__)
+    parser.add_argument(
+        "--run", type=str, default="runs/new", metavar="FOLDER", help="folder in which the run would write"
+    )
+    parser.add_argument(
+        "--sweep", type=str, metavar="FILE", help="sweep file: its slurm section is checked against this site"
+    )
     parser.add_argument("--fetch", action="store_true", help="fetch missing weights (login nodes have internet)")
     parser.add_argument("--thorough", action="store_true", help="decode every clip, not only compare checksums")
-    parser.add_argument("--ranks", type=int, help="ranks on this machine; default: one per GPU, two without GPUs")
-    parser.add_argument("--local_rank", type=int, default=0, help="set by the deepspeed launcher; not read")
+    parser.add_argument("--ranks", type=int, help="ranks on this machine (default: one per GPU, two without GPUs)")
     config, options = config_file.parse(parser, sys.argv[1:])
 
     from slurm.rendezvous import adopt
@@ -52,7 +55,7 @@ def main() -> int:
 def check(config: Config, options: Any) -> bool:
     """Run all checks, print each outcome as it comes; returns whether one failed."""
     from vadv import config_file
-    from vadv.doctor import data, fail, machine, ranks, weights
+    from vadv.doctor import cache, data, fail, machine, ranks, weights
 
     launched = int(os.environ.get("WORLD_SIZE", "0"))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", launched)) or options.ranks or default_ranks()
@@ -65,7 +68,7 @@ def check(config: Config, options: Any) -> bool:
         lambda: weights.weights(config, config_file.dump(config), options.fetch),
         lambda: data.shards(config, fast=not options.thorough),
         lambda: data.throughput(config, here),
-        lambda: data.cache(config),
+        lambda: cache.cache(config),
         lambda: machine.room(config, Path(options.run)),
         lambda: site(options.sweep),
     ]

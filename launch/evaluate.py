@@ -1,25 +1,24 @@
 """Metrics of a trained run or student on a split.
 
-    python launch/evaluate.py --run runs/sample --split test                     teacher and student, as RUN/result.json
-    python launch/evaluate.py --run runs/sample/student --shards SHARDS          the student folder alone: text only
+    python launch/evaluate.py --run runs/sample --split test                teacher and student, as RUN/result.json
+    python launch/evaluate.py --run runs/sample/student --shards SHARDS     the student folder alone: text only
 
-Prints one JSON object per output, or a table on a terminal.
+Prints one JSON object per output.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 
-from _command import FINE, run
+from _command import FINE, Parser, run
 
 
 def main() -> int:
     """Parse, evaluate, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--run", required=True, metavar="FOLDER", help="run folder, or student folder")
-    parser.add_argument("--shards", nargs="+", metavar="SHARDS", help="shard folders; default: those of the run")
-    parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="default: test")
+    parser.add_argument("--shards", nargs="+", metavar="SHARDS", help="shard folders (default: those of the run)")
+    parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="what is scored")
     parser.add_argument("--predictions", metavar="FILE", help="also write the predictions there, as csv")
     options = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""A trained student as a folder to give away: model, tokenizer, model card.
+"""Write a trained student as a folder to give away: model, tokenizer, model card.
 
     python launch/export.py --run runs/sample --out exported                    for transformers (safetensors)
     python launch/export.py --run runs/sample --out exported --format onnx      for onnxruntime (opset 17, free shapes)
@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _command import FINE, run
+from _command import FINE, Parser, run
 
 
 def main() -> int:
     """Parse, export, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="run folder or student folder")
-    parser.add_argument("--out", required=True, help="new or empty folder, or an earlier export, which is replaced")
-    parser.add_argument("--format", default="hf", choices=("hf", "onnx"), help="default: hf")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--run", required=True, metavar="FOLDER", help="run folder, or student folder")
+    parser.add_argument(
+        "--out", required=True, metavar="FOLDER", help="new or empty folder, or an earlier export, which is replaced"
+    )
+    parser.add_argument("--format", default="hf", choices=("hf", "onnx"), help="for transformers, or for onnxruntime")
     parser.add_argument("--int8", action="store_true", help="with onnx: also model.int8.onnx, its metric loss stated")
     options = parser.parse_args()
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Pack a dataset's raw clips into shards for training.
 
     python launch/pack.py mmsa --root data/MOSI --out data/mosi-shards
@@ -17,7 +16,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import _command
+from _command import FINE, NOT_FINE, Parser, run
 
 from shards.pack import Options, pack
 from shards.packed_form import Coding
@@ -28,6 +27,7 @@ MADE = ("sample", "sample-events")
 
 
 def main() -> int:
+    """Parse, pack, print."""
     options = parse()
     logging.basicConfig(format="pack.py: %(message)s")
     source = sources()[options.source](**{name: getattr(options, name) for name in options.source_options})
@@ -50,17 +50,17 @@ def main() -> int:
         print(
             f"pack.py: rejected {share} of the rows, more than --max-rejected {options.max_rejected}", file=sys.stderr
         )
-        return _command.NOT_FINE
-    return _command.FINE
+        return NOT_FINE
+    return FINE
 
 
 def parse() -> argparse.Namespace:
     """A subcommand per source; the fields of its dataclass are its options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, source in sources().items():
-        about = (source.__doc__ or "").strip().splitlines()[0]
-        command = commands.add_parser(name, help=about.replace("%", "%%"), description=about)
+        about = (source.__doc__ or "").strip().splitlines()[0].replace("%", "%%")
+        command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         add_source_options(command, source, made=name in MADE)
         add_common_options(command)
     options = parser.parse_args()
@@ -89,34 +89,36 @@ def add_source_options(command: argparse.ArgumentParser, source: type, made: boo
 def add_common_options(command: argparse.ArgumentParser) -> None:
     coding, options = Coding(), Options()
     add = command.add_argument
-    add("--out", type=Path, required=True, help="folder for the shards")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="folder for the shards")
     add(
         "--mode",
         choices=["transcode", "keep"],
         default=coding.mode,
-        help="transcode clips (default), or keep their bytes",
+        help="transcode clips, or keep their bytes",
     )
-    add("--short-side", type=int, default=coding.short_side, help="pixels of the shorter side (default: %(default)s)")
-    add("--gop", type=int, default=coding.gop, help="frames from one keyframe to the next (default: %(default)s)")
-    add("--crf", type=int, default=coding.crf, help="x264 quality, smaller is better (default: %(default)s)")
-    add("--openface", type=Path, default=None, help="folder of OpenFace's output in place of the built-in detector")
-    add("--fer-onnx", type=Path, default=None, help="FER+ ONNX model in place of the built-in expression model")
-    add("--shard-clips", type=int, default=options.shard_clips, help="clips per shard (default: %(default)s)")
+    add("--short-side", type=int, default=coding.short_side, help="pixels of the shorter side")
+    add("--gop", type=int, default=coding.gop, help="frames from one keyframe to the next")
+    add("--crf", type=int, default=coding.crf, help="quality of x264, smaller is better")
+    add(
+        "--openface", type=Path, metavar="FOLDER", help="folder of OpenFace's output, in place of the built-in detector"
+    )
+    add("--fer-onnx", type=Path, metavar="FILE", help="FER+ ONNX model, in place of the built-in expression model")
+    add("--shard-clips", type=int, default=options.shard_clips, help="clips per shard")
     if not any(action.dest == "workers" for action in command._actions):
-        add("--workers", type=int, default=None, help="processes (default: one per core)")
+        add("--workers", type=int, help="processes (default: one per core)")
     add(
         "--clip-timeout",
         type=float,
         default=options.clip_timeout,
-        help="seconds after which a clip is given up (default: %(default)g)",
+        help="seconds after which a clip is given up",
     )
     add(
         "--max-rejected",
         type=float,
         default=0.05,
-        help="share of rows that may be rejected before the exit code is 1 (default: %(default)g)",
+        help="share of rows that may be rejected before the exit code is 1",
     )
 
 
 if __name__ == "__main__":
-    _command.run(main)
+    run(main)

@@ -1,4 +1,4 @@
-"""Tables, figures and a page from run folders.
+"""Make tables, figures and a page from run folders.
 
     python launch/report.py runs/sample runs/sample-alone --out report --shards data/sample-shards
     python launch/report.py sweeps/table10 --out report --table 10
@@ -10,18 +10,17 @@ OUT/figures (PNG, SVG) and OUT/runs.csv; prints the tables. Runs without a final
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from _command import FINE, run
+from _command import FINE, Parser, run
 
 
 def main() -> int:
     """Parse, build, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders, or folders of run folders")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder that gets the report")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder that gets the report")
     parser.add_argument(
         "--table",
         action="append",
@@ -30,15 +29,19 @@ def main() -> int:
         help="only this table of the paper (2, 4 to 12), without figures and page; may be given again",
     )
     parser.add_argument(
-        "--shards", action="append", default=[], metavar="SHARDS", help="for frames and labels; may be given again"
+        "--shards",
+        action="append",
+        default=[],
+        metavar="SHARDS",
+        help="shard folder, for frames and labels; may be given again",
     )
-    parser.add_argument("--split", default="test", choices=("test", "valid"), help="what is scored (default: test)")
+    parser.add_argument("--split", default="test", choices=("test", "valid"), help="what is scored")
     parser.add_argument(
         "--clips",
         type=int,
         default=40,
         metavar="N",
-        help="clips of either kind that the page shows per run (default: 40)",
+        help="clips of either kind (largest error, largest disagreement) that the page shows per run",
     )
     parser.add_argument("--measure", action="store_true", help="measure the cost of inference for Table 5 (minutes)")
     arguments = parser.parse_args()

@@ -18,8 +18,10 @@ import json
 import sys
 from pathlib import Path
 
-from _command import FINE, run
+from _command import FINE, Parser, run
 
+SPLITS = ("train", "valid", "test")
+STUDENTS = "with --video or --vector: who makes a vector of it (default: the students that made the index)"
 OTHER = {"audio": "visual", "visual": "audio"}
 
 
@@ -92,35 +94,48 @@ def export(options: argparse.Namespace) -> int:
 
 def parse() -> argparse.Namespace:
     """Three commands."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = Parser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    make = commands.add_parser("index", help="index a folder of shards or a feature file")
-    make.add_argument("--student", required=True, type=Path, help="students' folder, or its run folder")
+    def add(name: str, what: str) -> Parser:
+        return commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+
+    make = add("index", "index a folder of shards or a feature file")
+    make.add_argument(
+        "--student", required=True, type=Path, metavar="FOLDER", help="students' folder, or its run folder"
+    )
     source = make.add_mutually_exclusive_group(required=True)
     source.add_argument("--shards", nargs="+", metavar="SHARDS", help="shard folders")
-    source.add_argument("--h5", type=Path, help="feature file in vegas_feature.h5's form")
-    source.add_argument("--audio-features", type=Path, help="folder of ID.npy audio vectors; with --visual-features")
-    make.add_argument("--visual-features", type=Path, help="folder of ID.npy visual vectors of the same clips")
-    make.add_argument("--split", nargs="+", default=["test"], choices=("train", "valid", "test"), help="default: test")
-    make.add_argument("--out", required=True, type=Path, help="folder of the index")
-
-    ask = commands.add_parser("query", help="ask an index")
-    ask.add_argument("--index", required=True, type=Path, help="folder of the index")
-    ask.add_argument("ids", nargs="*", metavar="ID", help="indexed clips that ask; - reads ids from standard input")
-    ask.add_argument(
-        "--ask", default="visual", choices=tuple(OTHER), help="side of the clip that asks; default: visual"
+    source.add_argument("--h5", type=Path, metavar="FILE", help="feature file in vegas_feature.h5's form")
+    source.add_argument(
+        "--audio-features", type=Path, metavar="FOLDER", help="ID.npy audio vectors; with --visual-features"
     )
-    ask.add_argument("--rank", choices=tuple(OTHER), help="side of the clips that is ranked; default: the other one")
-    ask.add_argument("--count", type=int, default=10, help="results per question; default: 10")
-    ask.add_argument("--video", type=Path, help="a video or sound file outside of the index asks")
-    ask.add_argument("--vector", type=Path, help="a feature vector (.npy) outside of the index asks")
-    ask.add_argument("--audio-onnx", type=Path, help="with --video: the model that made the students' audio vectors")
-    ask.add_argument("--student", type=Path, help="with --video, --vector; default: the students that made the index")
+    make.add_argument("--visual-features", type=Path, metavar="FOLDER", help="ID.npy visual vectors of the same clips")
+    make.add_argument(
+        "--split", nargs="+", default=["test"], choices=SPLITS, metavar="SPLIT", help="of train, valid, test"
+    )
+    make.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder for the index")
 
-    write = commands.add_parser("export", help="write both students as ONNX")
-    write.add_argument("--student", required=True, type=Path, help="students' folder, or its run folder")
-    write.add_argument("--out", required=True, type=Path, help="folder for audio.onnx and visual.onnx")
+    ask = add("query", "ask an index for clips")
+    ask.add_argument("--index", required=True, type=Path, metavar="FOLDER", help="folder of the index")
+    ask.add_argument("ids", nargs="*", metavar="ID", help="indexed clips that ask; - reads ids from standard input")
+    ask.add_argument("--ask", default="visual", choices=tuple(OTHER), help="side of the clip that asks")
+    ask.add_argument("--rank", choices=tuple(OTHER), help="side of the clips that is ranked (default: the other one)")
+    ask.add_argument("--count", type=int, default=10, help="results per question")
+    ask.add_argument("--video", type=Path, metavar="FILE", help="video or sound file outside of the index that asks")
+    ask.add_argument("--vector", type=Path, metavar="FILE", help="feature vector (.npy) outside of the index that asks")
+    ask.add_argument(
+        "--audio-onnx", type=Path, metavar="FILE", help="with --video: the model that made the students' audio vectors"
+    )
+    ask.add_argument("--student", type=Path, metavar="FOLDER", help=STUDENTS)
+
+    write = add("export", "write both students as ONNX")
+    write.add_argument(
+        "--student", required=True, type=Path, metavar="FOLDER", help="students' folder, or its run folder"
+    )
+    write.add_argument(
+        "--out", required=True, type=Path, metavar="FOLDER", help="folder for audio.onnx and visual.onnx"
+    )
 
     options = parser.parse_args()
     if options.command == "index" and bool(options.audio_features) != bool(options.visual_features):

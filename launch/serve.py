@@ -1,4 +1,4 @@
-"""A student as a small HTTP service on this machine.
+"""Serve a student over HTTP on this machine.
 
     python launch/serve.py --student runs/sample/student
     curl -s 127.0.0.1:8000/predict -H 'content-type: application/json' -d '{"texts": ["what a day", "never again"]}'
@@ -11,26 +11,28 @@ with exit code 0.
 
 from __future__ import annotations
 
-import argparse
+from _command import FINE, Parser, run
 
-from _command import FINE, run
+ENGINE = "auto takes onnxruntime where it can be had, else torch; int8 is faster still and a little less exact"
 
 
 def main() -> int:
     """Parse, serve."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--student", required=True, help="student folder, exported folder, or run folder")
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--student", required=True, metavar="FOLDER", help="student folder, exported folder, or run folder"
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    parser.add_argument("--engine", default="auto", choices=("auto", "torch", "onnx", "int8"), help="default: auto")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--engine", default="auto", choices=("auto", "torch", "onnx", "int8"), help=ENGINE)
     parser.add_argument("--threads", type=int, help="batches computed side by side (default: one per core)")
-    parser.add_argument("--body-bytes", type=int, default=2**20, help="largest body (default: 1 MiB)")
-    parser.add_argument("--texts", type=int, default=256, help="texts in one request (default: 256)")
-    parser.add_argument("--waiting-texts", type=int, default=4096, help="texts that may wait (default: 4096)")
-    parser.add_argument("--rate", type=float, default=100.0, help="requests/s per client, 0: no limit (default: 100)")
-    parser.add_argument("--burst", type=int, default=200, help="requests at once after a pause (default: 200)")
+    parser.add_argument("--body-bytes", type=int, default=2**20, help="bytes of the largest body")
+    parser.add_argument("--texts", type=int, default=256, help="texts in one request")
+    parser.add_argument("--waiting-texts", type=int, default=4096, help="texts that may wait")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests per second and client; 0 sets no limit")
+    parser.add_argument("--burst", type=int, default=200, help="requests at once after a pause")
     options = parser.parse_args()
 
     from vadv.student.service.limits import Limits

@@ -18,19 +18,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _command import FINE, run
+from _command import FINE, Parser, run
 
 if TYPE_CHECKING:
     from slurm.folder import Folder
     from slurm.sweep import Sweep
 
 SECTIONS = ("slurm", "local")
+EXECUTORS = ("slurm", "local", "debug")
 
 
 def main() -> int:
     """Parse, do what was asked, return the exit code."""
-    argv, settings = take_settings(sys.argv[1:])
-    options = parse(argv)
+    options = parse()
+    settings = {key: setting(key, value) for key, value in vars(options).items() if key.split(".")[0] in SECTIONS}
     watched = next((name for name in ("status", "cancel", "logs") if getattr(options, name) is not None), None)
     if watched:
         return look_after(watched, folder_of(getattr(options, watched), options), options)
@@ -42,21 +43,17 @@ def main() -> int:
     return start(source, settings, options)
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command's options, without those of the sections."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=settings_help(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse() -> argparse.Namespace:
+    """The command's options, those of the sections under their dotted names."""
+    parser = Parser(description=__doc__, usage="%(prog)s --sweep FILE [OPTION ...]")
     parser.add_argument("--sweep", metavar="FILE", help="sweep file, or the folder of a sweep launched before")
-    parser.add_argument(
-        "--executor", choices=("slurm", "local", "debug"), help="default: slurm where there is one, or local"
-    )
-    parser.add_argument("--out", metavar="FOLDER", help="folder of the sweep; default: runs/ and its name")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the sweep file's")
+    parser.add_argument("--executor", choices=EXECUTORS, help="where (default: slurm where there is one, or local)")
+    parser.add_argument("--out", metavar="FOLDER", help="folder of the sweep (default: runs/ and its name)")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds, in place of the sweep file's")
     parser.add_argument("--dry-run", action="store_true", help="print points, folders and the batch script; do nothing")
     parser.add_argument("--resume", action="store_true", help="go on with a sweep: submit only what is missing")
     parser.add_argument("--no-wait", action="store_true", help="with slurm: return after submission")
-    parser.add_argument("--every", type=float, default=10.0, metavar="SECONDS", help="between looks; default: 10")
+    parser.add_argument("--every", type=float, default=10.0, metavar="SECONDS", help="time between looks")
     for name, text in (
         ("status", "show the points: live on a terminal, once otherwise"),
         ("cancel", "end all points that are not over"),
@@ -64,9 +61,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ("logs", "print where a point's logs are, and their last lines; see --point"),
     ):
         parser.add_argument(f"--{name}", nargs="?", const="", metavar="SWEEP", help=text)
-    parser.add_argument("--point", help="with --logs: the point; default: all that failed")
-    parser.add_argument("--lines", type=int, default=20, help="with --logs: last lines of each; default: 20")
-    return parser.parse_args(argv)
+    parser.add_argument("--point", metavar="NAME", help="with --logs: the point (default: all that failed)")
+    parser.add_argument("--lines", type=int, default=20, help="with --logs: last lines of each")
+    add_settings(parser)
+    return parser.parse_args()
 
 
 def start(source: str, settings: dict[str, Any], options: argparse.Namespace) -> int:
@@ -166,32 +164,26 @@ def default_executor() -> str:
     return "slurm" if shutil.which("sbatch") else "local"
 
 
-def take_settings(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Take `--slurm.KEY VALUE` and `--local.KEY VALUE` out of a command line."""
-    import yaml
-
-    rest: list[str] = []
-    found: dict[str, Any] = {}
-    words = iter(argv)
-    for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and key.split(".")[0] in SECTIONS and "." in key:
-            value = value if equals else next(words, "")
-            found[key] = yaml.safe_load(value) if value[:1] in "[{" else value
-        else:
-            rest.append(word)
-    return rest, found
-
-
-def settings_help() -> str:
-    """The settings of the sections with their documentation."""
+def add_settings(parser: Parser) -> None:
+    """An option for each setting of the sections."""
     from slurm.settings import Local, Slurm
     from vadv.config_file import describe
 
-    lines = ["settings, in the sweep file or here:"]
     for section, kind in zip(SECTIONS, (Slurm, Local)):
-        lines += [f"  --{section}.{name} VALUE\n        {text} [{default}]" for name, text, default in describe(kind)]
-    return "\n".join(lines)
+        group = parser.add_argument_group(f"the sweep file's {section} section")
+        for name, text, default in describe(kind):
+            shown = "" if "default:" in text or default in (None, [], {}) else f" (default: {default})"
+            group.add_argument(f"--{section}.{name}", metavar="VALUE", default=argparse.SUPPRESS, help=text + shown)
+
+
+def setting(key: str, value: str) -> Any:
+    """A setting's value from the command line: a text, or a list or mapping in YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(value) if value[:1] in ("[", "{") else value
+    except yaml.YAMLError:
+        raise ValueError(f"--{key}: expected a list [a, b] or a mapping {{a: b}}, found {value}") from None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Train VideoAdviser: teacher and student together, in one DeepSpeed engine.
 
-One machine, all GPUs:      deepspeed launch/train.py --config configs/mosi.yaml --run runs/mosi
-Two CPU processes:          DS_ACCELERATOR=cpu deepspeed --num_accelerators 2 launch/train.py --config configs/sample.yaml --run runs/sample
-Debug, one process:         python launch/train.py --config configs/mosi.yaml --debug
-Slurm:                      python launch/sweep.py --sweep configs/sweeps/table2.yaml --executor slurm
-                            sbatch --array=0-4 --wrap 'python launch/train.py --config configs/mosi.yaml --run runs/mosi-$SLURM_ARRAY_TASK_ID --seed $SLURM_ARRAY_TASK_ID'
+    deepspeed launch/train.py --config configs/mosi.yaml --run runs/mosi         one machine, all its GPUs
+    python launch/train.py --config configs/mosi.yaml --debug                    one process, a few steps, tiny weights
+    python launch/train.py --config configs/mosi.yaml --plan --world-size 8      parameters, weights and memory
+    python launch/train.py --config configs/mosi.yaml --teacher null --train.lr 1e-5 --run runs/alone
+    DS_ACCELERATOR=cpu deepspeed --num_accelerators 2 launch/train.py --config configs/sample.yaml --run runs/sample
+    sbatch --array=0-4 --wrap 'python launch/train.py --config configs/mosi.yaml --seed $SLURM_ARRAY_TASK_ID'
 
-Any setting of vadv/config.py is an option: --train.lr 1e-5 --objective.variant crd --teacher null
+Every setting is an option, and options go before the file. The same command goes on with a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _command import run
+from _command import run, settings_parser
 
 
 def main() -> int:
     """Parse, train, return the exit code."""
     from vadv import config_file
 
-    parser = config_file.parser(__doc__)
-    parser.add_argument("--run", type=str, help="folder of the run; default: runs/ and the configuration's name")
-    parser.add_argument("--resume", default="auto", help="auto, never, or the path of a checkpoint")
+    parser = settings_parser(__doc__)
+    parser.add_argument(
+        "--run", type=str, metavar="FOLDER", help="folder of the run (default: runs/ and the configuration's name)"
+    )
+    parser.add_argument(
+        "--resume", default="auto", help="where to start from: auto, never, or the path of a checkpoint"
+    )
     parser.add_argument("--debug", action="store_true", help="one process, a few steps, anomaly checks, tiny weights")
     parser.add_argument("--plan", action="store_true", help="print parameters, weights and memory, and leave")
-    parser.add_argument("--world-size", type=int, help="with --plan: number of GPUs; default: of the environment, or 1")
-    parser.add_argument("--local_rank", type=int, default=0, help="set by the deepspeed launcher; not read")
+    parser.add_argument(
+        "--world-size", type=int, help="with --plan: number of GPUs (default: of the environment, or 1)"
+    )
     config, options = config_file.parse(parser, sys.argv[1:])
     if options.plan:
         from vadv.training.plan import plan

@@ -1,27 +1,26 @@
-#!/usr/bin/env python
 """Check shards against their manifest: checksums, indices, labels, ids, and that every clip decodes.
 
     python launch/verify.py data/mosi-shards
     python launch/verify.py data/mosi-shards --fast      sizes and checksums only
 
-The exit code is 0 when all is well, 1 with a list when something is wrong, 2 when there is nothing to check.
+Prints a line for each thing that is wrong. Exit code 1: there is one.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-import _command
+from _command import FINE, NOT_FINE, Parser, run
 
 MOST_SHOWN = 100
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shards", type=Path, nargs="+", help="folders of shards")
+    """Parse, check, print."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="shard folders")
     parser.add_argument("--fast", action="store_true", help="compare sizes and checksums only")
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     options = parser.parse_args()
 
     from shards.verify import verify
@@ -40,8 +39,8 @@ def main() -> int:
         )
         print(f"{folder}: {looked} checked: {'fine' if not report.faults else f'{len(report.faults)} faults'}")
         good = good and not report.faults
-    return _command.FINE if good else _command.NOT_FINE
+    return FINE if good else NOT_FINE
 
 
 if __name__ == "__main__":
-    _command.run(main)
+    run(main)
