@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from slurm import queue
 from slurm.settings import Slurm
 
+GRACE = 60
+"""Seconds that a preempted job should have to save."""
+
 Told = tuple[str, str, str]
 """Verdict (ok, warn, fail), text, remedy."""
 
@@ -28,7 +31,7 @@ def check(settings: Slurm) -> Iterator[Told]:
     names = [name for name in wanted if name] or [name for name, p in partitions.items() if p["default"]]
     yield "ok", f"{config.get('SLURM_VERSION', '?')}, arrays up to {config.get('MaxArraySize', '?')}", ""
     yield from _access(settings, partitions, names)
-    yield from _preemption(config, settings)
+    yield from _preemption(config, {name: partitions[name] for name in names if name in partitions})
     if config.get("AccountingStorageType", "").endswith("none"):
         yield "warn", "no accounting", "states come from squeue; why a job ended is known for MinJobAge seconds only"
     free = queue.room()
@@ -61,8 +64,12 @@ def _access(settings: Slurm, partitions: dict[str, dict[str, str]], names: list[
         yield "fail", "no default partition", "set slurm.partition"
 
 
-def _preemption(config: dict[str, str], settings: Slurm) -> Iterator[Told]:
-    """How the site takes jobs away, and whether they are warned in time to save."""
+def _preemption(config: dict[str, str], partitions: dict[str, dict[str, str]]) -> Iterator[Told]:
+    """How the site takes jobs away, and whether they are warned in time to save.
+
+    Args:
+        partitions: those that jobs would run in.
+    """
     if config.get("JobRequeue") == "0":
         yield "warn", "JobRequeue=0", "jobs ask for --requeue, which the site may refuse: then --resume continues them"
     if config.get("PreemptType", "preempt/none").endswith("none"):
@@ -72,6 +79,8 @@ def _preemption(config: dict[str, str], settings: Slurm) -> Iterator[Told]:
     else:
         remedy = "the trainer saves on SIGTERM if the partition has a GraceTime; ask for preempt_send_user_signal"
         yield "warn", f"preemption ({config.get('PreemptMode')}) sends SIGTERM only", remedy
+    if not config.get("PreemptType", "preempt/none").endswith("none"):
+        yield from _grace(partitions)
     wait = re.match(r"\d+", config.get("KillWait", ""))
     if wait and int(wait[0]) < 10:
         yield (
@@ -81,13 +90,31 @@ def _preemption(config: dict[str, str], settings: Slurm) -> Iterator[Told]:
         )
 
 
+def _grace(partitions: dict[str, dict[str, str]]) -> Iterator[Told]:
+    """What a partition does with a job that must leave, and how long that has to save."""
+    for name, partition in partitions.items():
+        mode, grace = partition.get("PreemptMode", ""), int(partition.get("GraceTime") or 0)
+        if mode == "OFF":
+            continue
+        text = f"partition {name}: preempted jobs get {grace} s of grace (PreemptMode {mode or '?'})"
+        if grace < GRACE:
+            remedy = (
+                f"ask for a GraceTime of {GRACE} s or more, or set train.checkpoint_every low: there is no time to save"
+            )
+            yield "warn", text, remedy
+        elif mode == "CANCEL":
+            yield "warn", text, "jobs that could not requeue themselves in time wait for --resume"
+        else:
+            yield "ok", text, ""
+
+
 def _config() -> dict[str, str]:
     lines = queue.call("scontrol", "show", "config").splitlines()
     return {key.strip(): value.strip() for key, eq, value in (line.partition("=") for line in lines) if eq}
 
 
 def _partitions() -> dict[str, dict[str, str]]:
-    """State, time limit and generic resources by partition."""
+    """State, time limit, generic resources, and where known GraceTime and PreemptMode, by partition."""
     found: dict[str, dict[str, str]] = {}
     for line in queue.call("sinfo", "-h", "-o", "%P|%a|%l|%G").splitlines():
         name, state, limit, gres = line.strip().split("|")
@@ -96,6 +123,10 @@ def _partitions() -> dict[str, dict[str, str]]:
             {"state": state, "time": limit, "gres": "", "default": "yes" if name.endswith("*") else ""},
         )
         entry["gres"] = ",".join(filter(None, [entry["gres"], gres]))
+    for line in queue.call("scontrol", "show", "partition", "-o").splitlines():
+        known = dict(re.findall(r"(\w+)=(\S*)", line))
+        if known.get("PartitionName") in found:
+            found[known["PartitionName"]] |= {key: known[key] for key in ("GraceTime", "PreemptMode") if key in known}
     return found
 
 

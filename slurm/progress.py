@@ -12,6 +12,9 @@ from typing import Any
 
 from slurm.folder import read_json
 
+MEASURES = {"sentiment": ("text", "mae", "MAE"), "retrieval": ("students", "map_mean", "mAP")}
+"""What selects the best student, by task: output and metric in metrics.jsonl, and its name for people."""
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -19,7 +22,7 @@ class Progress:
 
     Attributes:
         step, epoch: of the last line; None before the first.
-        best: lowest validation MAE of the student so far.
+        best: lowest validation MAE of the student so far; of the retrieval task the highest mean mAP.
         rate: clips per second over all ranks, of the last training line.
     """
 
@@ -80,9 +83,19 @@ def _note(seen: Progress, entry: dict[str, Any]) -> None:
     if entry.get("split") == "train":
         seen.rate = entry.get("samples_per_second", seen.rate)
     elif entry.get("split") == "valid":
-        mae = entry.get("text", entry).get("mae")
-        if isinstance(mae, (int, float)) and (seen.best is None or mae < seen.best):
-            seen.best = float(mae)
+        for output, metric, _ in MEASURES.values():
+            value = entry.get(output, {}).get(metric)
+            better = min if metric == "mae" else max
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                seen.best = float(value) if seen.best is None else better(seen.best, float(value))
+
+
+def best(result: Mapping[str, Any]) -> float | None:
+    """The same of a finished run, from its result.json."""
+    found = result.get("best") or {}
+    if "map_error" in found:
+        return 1.0 - float(found["map_error"])
+    return next((value for name, value in found.items() if name not in ("epoch", "step")), None)
 
 
 def total_steps(config: Mapping[str, Any]) -> int | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm.folder import Folder, write_json, write_text
-from slurm.progress import Progress, progress, result, total_steps
+from slurm.progress import MEASURES, Progress, best, progress, result, total_steps
 from slurm.record import Record, read_record
 
 FORMAT = 1
@@ -24,7 +24,7 @@ class Row:
     Attributes:
         plan: what plan.json says of the point.
         total: optimizer steps of the whole run, where known.
-        best: lowest validation MAE so far.
+        best: best validation MAE so far, or mean mAP; `measure` says which.
         eta: seconds to go for a running point, where they can be told.
         result: result.json of a finished one.
     """
@@ -42,6 +42,12 @@ class Row:
     def name(self) -> str:
         """Name of the point."""
         return str(self.plan["name"])
+
+    @property
+    def measure(self) -> str:
+        """Name of the metric that `best` is."""
+        task = self.plan.get("config", {}).get("task", "sentiment")
+        return MEASURES[task][2] if task in MEASURES else "score"
 
     @property
     def state(self) -> str:
@@ -71,7 +77,7 @@ def _row(folder: Folder, plan: dict[str, Any]) -> Row:
     run = folder.run(plan["name"])
     record, done = read_record(folder, plan["name"]), result(run)
     # A finished run need not be read line by line.
-    seen = progress(run) if done is None else Progress(step=done.get("steps"), best=(done.get("best") or {}).get("mae"))
+    seen = progress(run) if done is None else Progress(step=done.get("steps"), best=best(done))
     if done is not None and done.get("epochs"):
         seen.epoch = done["epochs"] - 1
     total, step = total_steps(plan["config"]), seen.step
@@ -105,7 +111,7 @@ def _entry(folder: Folder, row: Row) -> dict[str, Any]:
         "attempts": record.attempts,
         "step": row.step,
         "epoch": row.epoch,
-        "best_valid_mae": row.best,
+        f"best_valid_{row.measure.lower()}": row.best,
         "error": record.error,
         "history": record.history,
         "splits": (row.result or {}).get("splits", {}),

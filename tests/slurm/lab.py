@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import getpass
 import os
 import shutil
@@ -21,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -38,8 +40,17 @@ LARGEST_ARRAY = 8
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
+PLACE, PREFIX = Path("/tmp"), "slurm-lab-"
+"""Where labs have their folders, and how these begin."""
+
+
 class Unavailable(Exception):
     """Why no Slurm can be had here."""
+
+
+def must_run(env: Mapping[str, str]) -> bool:
+    """Whether tests that need Slurm fail where it cannot be had: in CI, which says so by `CI` (true, 1, a name)."""
+    return env.get("CI", "").lower() not in ("", "0", "false", "no")
 
 
 def binaries() -> Path:
@@ -326,10 +337,61 @@ def _end_descendants() -> None:
         psutil.wait_procs(left, timeout=5)
 
 
+def members(folder: Path) -> list[Any]:
+    """Processes of the lab in a folder: daemons, steps, and what jobs started.
+
+    Daemons and jobs have the lab's slurm.conf in their environment. Steps write their title over theirs; they hold the
+    log of their node open.
+    """
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            mine = process.environ().get("SLURM_CONF") == str(folder / "slurm.conf")
+            for file in Path(f"/proc/{process.pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    path = Path(os.readlink(file))  # noqa: PTH115
+                    mine |= folder in path.parents and path.name != "alive"  # whoever clears up has that one open
+            if mine and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def clear(place: Path = PLACE) -> list[Path]:
+    """Remove what labs left behind that were killed themselves; returns their folders.
+
+    A lab holds a lock in its folder as long as it lives. Daemons end with it, but steps of its jobs are then nobody's
+    children and may wait for ever.
+    """
+    import psutil
+
+    left = []
+    for alive in place.glob(f"{PREFIX}*/alive"):
+        with contextlib.suppress(OSError), alive.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            while orphans := members(alive.parent):
+                for process in orphans:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(orphans, timeout=10)
+            shutil.rmtree(alive.parent, ignore_errors=True)
+            left.append(alive.parent)
+    return left
+
+
 @contextlib.contextmanager
 def running() -> Iterator[Lab]:
     """A lab in a new folder under /tmp: the path of munge's socket must be short, and open to all."""
-    with tempfile.TemporaryDirectory(prefix="slurm-lab-", dir="/tmp") as folder:
+    clear()
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=PLACE, ignore_cleanup_errors=True) as folder,
+        (Path(folder) / "alive").open("wb") as alive,
+    ):
+        fcntl.flock(alive, fcntl.LOCK_EX)
         Path(folder).chmod(0o755)
         lab = Lab(Path(folder))
         try:

@@ -41,6 +41,8 @@ def test_an_allocation_of_two_nodes_is_examined_as_one(slurm: Client, config_fil
     for check in ("versions", "batch", "weights", "shards", "throughput", "run folder"):
         assert [line for line in lines if line.startswith(f"ok    {check}")], done.stdout
     assert "ok    slurm       preemption (REQUEUE) sends the signal to save" in lines
+    assert any("partition main: preempted jobs get 120 s of grace (PreemptMode REQUEUE)" in line for line in lines)
+    assert any(" GB/s per rank" in line for line in lines if "collective" in line)
 
 
 def test_damaged_and_missing_shards_fail(config_file: Path, sample_shards: Path, tmp_path: Path) -> None:

@@ -148,14 +148,42 @@ def test_a_changed_sweep_adds_points_and_refuses_changed_ones(here: Client, toys
 def test_a_dry_run_prints_points_folders_and_the_batch_script_and_does_nothing(
     here: Client, toys: Callable[..., ToySweep]
 ) -> None:
-    sweep = toys(seeds=[1, 2], slurm={"partition": "gpu", "sbatch": {"nice": 7}, "setup": ["module load cuda"]})
+    settings = {
+        "nodes": 2,
+        "gpus_per_node": 4,
+        "cpus_per_task": 8,
+        "mem_gb": 64,
+        "partition": "gpu",
+        "account": "me",
+        "qos": "long",
+        "constraint": "a100",
+        "time": "1-12:30",
+        "signal_delay": 90,
+        "array_parallelism": 2,
+        "setup": ["module load cuda"],
+        "sbatch": {"nice": 7},
+    }
+    sweep = toys(seeds=[1, 2, 3], slurm=settings, set={"train.batch_size": 8})
     output = here.sweep(*sweep.words, "--executor", "slurm", "--dry-run")
     for part in (
         str(sweep.run("base_seed-2")),
+        "seed=2",
+        "3 points in",
+        "#SBATCH --nodes=2",
+        "#SBATCH --gpus-per-node=4",
+        "#SBATCH --ntasks-per-node=4",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --mem=65536M",
         "#SBATCH --partition=gpu",
+        "#SBATCH --account=me",
+        "#SBATCH --qos=long",
+        "#SBATCH --constraint=a100",
+        "#SBATCH --time=2190",
+        "#SBATCH --signal=USR2@90",
+        "#SBATCH --requeue",
         "#SBATCH --nice=7",
-        "--array=0-1%2",
-        "module load",
+        "#SBATCH --array=0-2%2",
+        "module load cuda",
     ):
         assert part in output
     assert not sweep.out.exists()

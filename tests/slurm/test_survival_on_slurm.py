@@ -42,8 +42,9 @@ def storm(slurm: Client, limited: ToySweep, tmp_path_factory: pytest.TempPathFac
     for point in ("requeued", "taken"):
         until(lambda point=point: sweep.at_step(name(point), 3), f"{point} at step 3")
     slurm.slurm("scancel", sweep.record(name("taken"))["job"])
-    slurm.slurm("scontrol", "requeue", sweep.record(name("requeued"))["job"])
-    until(lambda: sweep.record(name("requeued"))["attempts"] == 2, "the second attempt")
+    for attempt in (2, 3):
+        slurm.slurm("scontrol", "requeue", sweep.record(name("requeued"))["job"])
+        until(lambda attempt=attempt: sweep.record(name("requeued"))["attempts"] == attempt, f"attempt {attempt}")
     for hold in holds:
         hold.unlink()
     output = slurm.finish(launch, code=1)
@@ -61,9 +62,12 @@ def test_a_killed_rank_goes_on_from_its_checkpoint_in_the_same_job(storm: tuple[
     assert losses(storm[0].run(name("killed"))) == expected(1, 5)
 
 
-def test_a_job_that_was_requeued_goes_on_from_its_checkpoint(storm: tuple[ToySweep, str]) -> None:
+def test_a_job_that_was_requeued_twice_goes_on_from_its_checkpoint_in_the_same_job(
+    storm: tuple[ToySweep, str],
+) -> None:
     record = storm[0].record(name("requeued"))
-    assert record["state"] == "finished" and record["errors"] == 0
+    assert record["state"] == "finished" and record["errors"] == 0 and record["attempts"] == 3
+    assert len({entry["job"] for entry in record["history"]}) == 1
     assert losses(storm[0].run(name("requeued"))) == expected(1, 5)
 
 

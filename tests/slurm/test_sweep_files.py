@@ -42,6 +42,30 @@ def test_every_sentiment_table_has_five_seeds_of_each_row(table: int, monkeypatc
     assert len(points) == 5 * len(groups)
 
 
+@pytest.mark.parametrize(
+    ("table", "differing"),
+    [
+        (4, ["teacher", None]),
+        (8, [("both", False), ("visual", True), ("audio", True), ("both", True)]),
+        (11, ["kd", "fitnet", "pkt", "step"]),
+    ],
+)
+def test_every_retrieval_table_has_five_seeds_of_each_row(
+    table: int, differing: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    points = expand(read_sweep(ROOT / "configs" / "sweeps" / f"table{table}.yaml"), ranks=1)
+    found = {
+        4: lambda config: "teacher" if config.teacher else None,
+        8: lambda config: (config.retrieval.sides, config.teacher is not None),
+        11: lambda config: config.objective.variant,
+    }[table]
+    assert all(point.config.task == "retrieval" for point in points)
+    rows = {point.group: found(point.config) for point in points}
+    assert sorted(map(str, rows.values())) == sorted(map(str, differing))
+    assert sorted((p.group, p.seed) for p in points) == sorted((g, s) for g in rows for s in range(1, 6))
+
+
 def test_points_axes_and_seeds_multiply(points) -> None:
     found = points("points: {a: {}, b: {teacher: null}}\naxes: {train.lr: [1e-5, 2e-5]}\nseeds: [3, 4]\n")
     assert [point.name for point in found] == [

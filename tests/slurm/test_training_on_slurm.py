@@ -82,6 +82,27 @@ def test_two_nodes_preempted_and_requeued_give_the_numbers_of_the_unbroken_run(
     assert numbers(sweep.only) == numbers(unbroken.only)
 
 
+def test_several_ranks_submitted_by_hand_save_on_the_signal_and_are_requeued(
+    slurm: Client, base: Path, unbroken: RealSweep, tmp_path: Path
+) -> None:
+    """The second script of docs/cluster.md, with the signal sent at once and not at a time limit."""
+    script = tmp_path / "job.sh"
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    requeue = "[ $? -eq 75 ] && scontrol requeue ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+    assert requeue in page
+    train = f"srun {slurm.python} {ROOT}/launch/train.py --config {base} --seed 1"
+    script.write_text(f"#!/bin/bash\n{train}\n{requeue}\n")
+    where = ["--array=0-0", f"--chdir={tmp_path}", "--cpus-per-task=1", "--ntasks=2", "--requeue"]
+    job = slurm.slurm("sbatch", "--parsable", *where, "-o", "log", "--open-mode=append", script).strip()
+    run, log = tmp_path / "runs" / "small-0", tmp_path / "log"
+    until(lambda: (run / "metrics.jsonl").exists() and len(logged(run)) >= 3, "three steps")
+    slurm.slurm("scancel", "--signal=USR1", f"{job}_0")
+    until(slurm.idle, "the end of the job")
+    assert (run / "result.json").is_file(), log.read_text()
+    assert "resuming from" in log.read_text()
+    assert numbers(run) == numbers(unbroken.only)
+
+
 def test_a_job_array_submitted_by_hand_trains_a_seed_per_element(slurm: Client, base: Path, tmp_path: Path) -> None:
     command = f"{slurm.python} {ROOT}/launch/train.py --config {base} --train.max_steps 2 --seed $SLURM_ARRAY_TASK_ID"
     slurm.slurm("sbatch", "--array=0-1", f"--chdir={tmp_path}", "--cpus-per-task=1", "-o", "%a.log", "--wrap", command)

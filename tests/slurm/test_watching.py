@@ -15,7 +15,7 @@ import pytest
 from sweeping import ROOT, Client, ToySweep
 
 from slurm.folder import Folder, write_json, write_text
-from slurm.progress import Progress, checkpoint_step, progress, total_steps
+from slurm.progress import Progress, best, checkpoint_step, progress, total_steps
 from slurm.queue import Queued
 from slurm.record import Record
 from slurm.rendezvous import free_port, own_address, rank_environment
@@ -38,6 +38,22 @@ def test_progress_is_read_as_it_grows(tmp_path: Path) -> None:
     assert progress(run) == Progress(step=3, epoch=1, best=0.7, rate=9.0)
     metrics.write_text(json.dumps(lines[0]) + "\n")  # cut back
     assert progress(run) == Progress(step=1, epoch=0, best=None, rate=8.0)
+
+
+def test_retrieval_is_watched_by_its_map(tmp_path: Path) -> None:
+    lines = [
+        {"step": step, "epoch": 0, "split": "valid", "students": {"map_mean": value}, "video": {"accuracy": 1.0}}
+        for step, value in ((1, 0.4), (2, 0.6), (3, 0.5), (4, float("nan")))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert progress(tmp_path).best == 0.6
+    assert best({"best": {"epoch": 1, "step": 2, "map_error": 0.25}}) == 0.75
+    assert best({"best": {"epoch": 1, "step": 2, "mae": 0.5}}) == 0.5
+    assert best({"best": None}) is None
+    one = row(state="running")
+    one.plan = {"name": "a_seed-1", "config": {"task": "retrieval"}}
+    assert "best valid mAP" in table([one], {}).splitlines()[0]
+    assert "best valid MAE/mAP" in table([one, row(state="running")], {}).splitlines()[0]
 
 
 def test_the_length_of_a_run_comes_from_its_shards(tmp_path: Path) -> None:

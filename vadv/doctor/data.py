@@ -1,18 +1,19 @@
-"""Shards: whether they are there and whole, and whether disk and decoders keep up with each other."""
+"""Shards: whether they are there and whole, and whether disk or network keep up with the decoders."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from shards.manifest import Shard
+from shards.remote import local_path
 from vadv.config import Config
 from vadv.doctor import Finding, fail, ok, warn
 
 READ = 256 * 2**20
-"""Bytes read or written to measure a disk."""
+"""Bytes read to measure a disk or a network."""
 SECONDS = 10.0
 """For which decoding is watched."""
 
@@ -43,75 +44,68 @@ def shards(config: Config, fast: bool) -> Iterator[Finding]:
 
 
 def throughput(config: Config, ranks_here: int) -> Iterator[Finding]:
-    """Clips that the disk delivers per second against what the decoders of this machine's ranks take."""
+    """Clips per second that the disk or the network delivers against what the decoders of this machine's ranks take."""
     import torch
 
-    from shards.dataset import ClipSet, ClipStream
+    from shards.dataset import ClipStream
     from shards.remote import is_remote
+    from vadv.clips import open_clips
 
     folders = config.data.folders()
-    if any(is_remote(folder) for folder in folders):
-        return
     try:
-        clips = ClipSet(folders, "train")
+        clips = open_clips(config.data, "train")
     except (ValueError, OSError):
         return  # `shards` has told what is wrong
-    files = [path for folder in folders for path in sorted(Path(folder).glob("train/*.tar"))]
-    per_clip = sum(path.stat().st_size for path in files) / max(1, len(clips))
-    disk = _read_rate(files)
+    shards = [shard for manifest in clips.manifests for shard in manifest.splits["train"].shards]
+    per_clip = sum(shard.bytes for shard in shards) / max(1, len(clips))
+    rates = {}
+    for folder, manifest in zip(folders, clips.manifests, strict=True):
+        try:
+            rates[folder] = (_network_rate if is_remote(folder) else _read_rate)(
+                folder, manifest.splits["train"].shards
+            )
+        except OSError:
+            return
     torch.set_num_threads(1)
     stream = ClipStream(
         clips,
         seed=config.seed,
         batch_size=4,
         micro_batch_size=4,
+        shuffle=False,
         workers=config.data.workers,
         frames=config.data.frames,
         frame_size=config.data.frame_size,
         decode_timeout=config.data.decode_timeout,
         video=config.teacher is not None,
     )
+    # Of remote shards the first is in the cache already: what follows it would be the network's rate again.
+    enough = int(clips.sizes[0]) if any(map(is_remote, folders)) else len(clips)
     try:
-        count, begin = 0, 0.0
+        count, begin, took = 0, 0.0, 0.0
         for step in stream.epoch(0):
             if not begin:  # the first step starts the decoders
                 begin = time.perf_counter()
                 continue
             count += step.planned
-            if time.perf_counter() - begin > SECONDS:
+            took = time.perf_counter() - begin
+            if took > SECONDS or step.position >= enough:
                 break
-        decoded = ranks_here * count / max(1e-9, time.perf_counter() - begin)
+        decoded = ranks_here * count / max(1e-9, took)
     finally:
         stream.close()
-    text = (
-        f"disk {disk / 2**20:.0f} MiB/s = {disk / per_clip:.0f} clips/s; decoders of {ranks_here} ranks "
-        f"{decoded:.0f} clips/s (train.batch_size {config.train.batch_size})"
-    )
-    if count and disk / per_clip < decoded:
-        yield warn("throughput", text, "copy the shards to a local disk; training waits for this one")
-    else:
-        yield ok("throughput", text)
-
-
-def cache(config: Config) -> Iterator[Finding]:
-    """The folder of remote shards and cached features: writable, large and fast enough."""
-    folder = config.data.cache_folder()
-    used = config.teacher is not None and config.teacher.cache_features
-    if not used and not any("://" in name for name in config.data.folders()):
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        rate = _write_rate(folder)
-    except OSError as error:
-        yield fail("cache", f"{folder}: {error}", "set data.cache_dir to a folder on a local disk")
-        return
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
-    text = f"{folder}: {free / 2**30:.0f} GiB free, writes {rate / 2**20:.0f} MiB/s"
-    if free < 2**30:
-        yield fail("cache", text, "set data.cache_dir to a disk with room")
-    else:
-        yield ok("cache", text)
+    for folder, rate in rates.items():
+        text = (
+            f"{'network' if is_remote(folder) else 'disk'} {rate / 2**20:.0f} MiB/s = {rate / per_clip:.0f} clips/s; "
+            f"decoders of {ranks_here} ranks {decoded:.0f} clips/s (train.batch_size {config.train.batch_size})"
+        )
+        if not count or rate / per_clip >= decoded:
+            yield ok("throughput", text)
+        elif is_remote(folder):
+            remedy = "the first epoch waits for the network; let data.cache_bytes hold all shards, or copy them before"
+            yield warn("throughput", text, remedy)
+        else:
+            yield warn("throughput", text, "copy the shards to a local disk; training waits for this one")
 
 
 def _remote(config: Config, folder: str) -> Iterator[Finding]:
@@ -119,26 +113,20 @@ def _remote(config: Config, folder: str) -> Iterator[Finding]:
 
     kept = ShardCache(config.data.cache_folder(), config.data.cache_bytes)
     try:
-        manifest = kept.manifest(folder)
-        split = manifest.splits["train"]
-        begin = time.perf_counter()
-        path = kept.fetch(folder, split.shards[0])
-        took = time.perf_counter() - begin
-        rate = path.stat().st_size / 2**20 / max(took, 1e-9)
-        yield ok(
-            "shards", f"{folder}: {len(split.shards)} shards, the first fetched and its checksum fine, {rate:.0f} MiB/s"
-        )
+        split = kept.manifest(folder).splits["train"]
+        kept.fetch(folder, split.shards[0])
+        yield ok("shards", f"{folder}: {len(split.shards)} shards, the first is here and its checksum fine")
     except (ValueError, OSError, KeyError) as error:
         yield fail("shards", f"{folder}: {error}", "check the address, the credentials and the network of this node")
     finally:
         kept.close()
 
 
-def _read_rate(files: list[Path]) -> float:
+def _read_rate(folder: str, shards: Sequence[Shard]) -> float:
     """Bytes per second from the disk itself: the page cache is told to forget the files before."""
     read, took = 0, 0.0
-    for path in files:
-        with path.open("rb", buffering=0) as file:
+    for shard in shards:
+        with (Path(local_path(folder)) / shard.file).open("rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             begin = time.perf_counter()
             while block := file.read(4 * 2**20):
@@ -149,11 +137,16 @@ def _read_rate(files: list[Path]) -> float:
     return read / max(took, 1e-9)
 
 
-def _write_rate(folder: Path) -> float:
-    block = os.urandom(4 * 2**20)
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        begin = time.perf_counter()
-        for _ in range(16):
-            file.write(block)
-        os.fsync(file.fileno())
-        return 16 * len(block) / (time.perf_counter() - begin)
+def _network_rate(folder: str, shards: Sequence[Shard]) -> float:
+    """Bytes per second over the network, past the cache."""
+    from shards.remote import Remote
+
+    remote, read, begin = Remote(folder), 0, time.perf_counter()
+    for shard in shards:
+        for piece in remote.pieces(shard.file, 0, shard.bytes):
+            read += len(piece)
+            if read > READ or time.perf_counter() - begin > SECONDS:
+                break
+        if read > READ or time.perf_counter() - begin > SECONDS:
+            break
+    return read / max(time.perf_counter() - begin, 1e-9)

@@ -7,15 +7,30 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from vadv.config import Config
+from vadv.config import Config, Student
 from vadv.doctor import Finding, fail, ok, warn
 
 PROJECT = "videoadviser"
 GIB = 2**30
 GPU_MARGIN, CPU_MARGIN = 3 * GIB // 2, 2 * GIB
 """What CUDA, NCCL and the allocator's gaps take on top of a plan; on a CPU, the libraries and the decoders."""
+GIVES_UP = (ValueError, OSError)
+"""What stops a computation whose cause another check tells of: the batch, the shards or the weights are wrong."""
+
+
+def sized(config: Config) -> Config:
+    """A sentiment configuration of the same size, for what counts and plans those only.
+
+    The audio and the visual student of retrieval have a few hundred thousand parameters, as the smallest text student;
+    what takes memory and space is the same teacher.
+    """
+    if config.task != "retrieval":
+        return config
+    student = Student(model="tiny-bert", weights="random")
+    return replace(config, task="sentiment", student=student, objective=replace(config.objective, variant="step"))
 
 
 def versions() -> Iterator[Finding]:
@@ -88,12 +103,11 @@ def _memory(config: Config, ranks: int, ranks_here: int, *, free: int, host: int
     """The plan's peak against what a rank has."""
     from vadv.training.plan import predict
 
-    if config.task != "sentiment":
-        return  # two small students on feature vectors
+    config = sized(config)
     try:
         need = predict(config, ranks, config.student.max_tokens)
-    except (ValueError, OSError):
-        return  # the batch or the weights are wrong, and told of elsewhere
+    except GIVES_UP:
+        return
     text = f"a rank needs {(need.peak + margin) / GIB:.1f} GiB of {free / GIB:.1f} GiB (launch/train.py --plan)"
     if need.host:
         text += f", and {ranks_here * need.host / GIB:.1f} of {host / GIB:.1f} GiB of the machine"
@@ -112,7 +126,7 @@ def room(config: Config, run: Path) -> Iterator[Finding]:
     if not os.access(place, os.W_OK):
         yield fail("run folder", f"{place} is not writable", "give another --run")
         return
-    trained = sum(row.trainable for row in count(config))
+    trained = sum(row.trainable for row in count(sized(config)))
     # float32 weights and two moments, and the module's own; one more than are kept while the next is written.
     need = 16 * trained * (config.train.keep_checkpoints + 1)
     free = shutil.disk_usage(place).free

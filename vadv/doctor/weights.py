@@ -23,10 +23,14 @@ def weights(config: Config, config_text: str, fetch: bool) -> Iterator[Finding]:
         config_text: the configuration as YAML.
         fetch: load them once with the hubs switched on before, which leaves them in the hubs' cache.
     """
-    parts = {"student": config.student.model}
-    random = {"student": config.student.weights == "random"}
+    parts, random = {}, {}
+    if config.task == "sentiment":  # the students of retrieval start from random weights
+        parts["student"], random["student"] = config.student.model, config.student.weights == "random"
     if config.teacher is not None:
         parts["teacher"], random["teacher"] = config.teacher.clip, config.teacher.weights == "random"
+    if not parts:
+        yield ok("weights", "none to be loaded: the students start from random ones")
+        return
     if fetch and not all(random.values()):
         for part, said in _load(config_text, {}).items():
             if said:
@@ -61,9 +65,9 @@ def _main() -> None:
     found = {}
     for part in ("student", "teacher"):
         try:
-            if part == "student":
+            if part == "student" and config.task == "sentiment":
                 student_weights.load(config.student, config.seed)
-            elif config.teacher is not None:
+            elif part == "teacher" and config.teacher is not None:
                 clip_weights.load(config.teacher, config.data.frame_size, config.seed)
             found[part] = ""
         except (ValueError, OSError) as error:
