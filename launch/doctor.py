@@ -5,7 +5,7 @@
     srun --nodes 2 --gpus-per-node 4 --ntasks-per-node 4 python launch/doctor.py --config configs/mosi.yaml
     python launch/doctor.py --sweep configs/sweeps/table2.yaml          also what its slurm section asks of the site
 
-One line each: ok, warn (it runs, but ...) or fail, with what to do. Exit code 0 without a fail, 1 with one.
+Prints a line for each check: ok, warn (it runs, but ...) or fail, with what to do. Exit code 1: there was a fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _command import FINE, NOT_FINE, run
+from _command import FINE, NOT_FINE, run, settings_parser
 
 if TYPE_CHECKING:
     from vadv.config import Config
@@ -27,13 +27,16 @@ def main() -> int:
     """Parse, check, print."""
     from vadv import config_file
 
-    parser = config_file.parser(__doc__)
-    parser.add_argument("--run", type=str, default="runs/new", help="folder in which the run would write")
-    parser.add_argument("--sweep", type=str, help="sweep file: its slurm section is checked against this site")
+    parser = settings_parser(__doc__)
+    parser.add_argument(
+        "--run", type=str, default="runs/new", metavar="FOLDER", help="folder in which the run would write"
+    )
+    parser.add_argument(
+        "--sweep", type=str, metavar="FILE", help="sweep file: its slurm section is checked against this site"
+    )
     parser.add_argument("--fetch", action="store_true", help="fetch missing weights (login nodes have internet)")
     parser.add_argument("--thorough", action="store_true", help="decode every clip, not only compare checksums")
-    parser.add_argument("--ranks", type=int, help="ranks on this machine; default: one per GPU, two without GPUs")
-    parser.add_argument("--local_rank", type=int, default=0, help="set by the deepspeed launcher; not read")
+    parser.add_argument("--ranks", type=int, help="ranks on this machine (default: one per GPU, two without GPUs)")
     config, options = config_file.parse(parser, sys.argv[1:])
 
     from slurm.rendezvous import adopt
