@@ -24,21 +24,22 @@ def made_run(student: Path, tmp_path: Path) -> Path:
     """A finished run around a student, as training leaves it."""
     folder = tmp_path / "run"
     shutil.copytree(student, folder / "student")
-    (folder / "student" / "videoadviser.json").write_text(json.dumps({"max_tokens": MAX_TOKENS, "base": "tiny"}))
+    facts = {
+        "max_tokens": MAX_TOKENS, "base": "tiny", "label_range": [-2.5, 3.0], "commit": "abc123",
+        "uncommitted_changes": True,
+    }  # fmt: skip
+    (folder / "student" / "videoadviser.json").write_text(json.dumps(facts))
     (folder / "config.yaml").write_text("seed: 7\n")
     opened = open_student(folder)
     logits = Predictor(opened, TorchEngine(opened)).predict(CORPUS)
     metrics = {"mae": 0.5, "acc7": 0.25, "acc2": 1.0, "f1": 1.0, "corr": 0.75, "n": 5}
-    shards = folder / "shards"
-    shards.mkdir()
-    (shards / "manifest.json").write_text(json.dumps({"splits": {"train": {"labels": {"min": -2.5, "max": 3}}}}))
     result = {
         "dataset": "made", "seed": 7, "variant": "step", "clips": {"train": 10, "test": 5}, "epochs": 2, "steps": 9,
         "best": {"epoch": 1, "step": 4, "mae": 0.5}, "parameters": {"student": 1234},
-        "splits": {"test": {"text": metrics, "video": metrics}}, "config": {"data": {"shards": str(shards)}},
+        "splits": {"test": {"text": metrics, "video": metrics}}, "config": {},
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
-    environment = {"commit": "abc123", "uncommitted": "M x", "packages": {"torch": "2.14.1", "pip": "1"}}
+    environment = {"packages": {"torch": "2.14.1", "pip": "1"}}
     (folder / "environment.json").write_text(json.dumps(environment))
     (folder / "predictions").mkdir()
     with (folder / "predictions" / "test.csv").open("w", newline="") as file:

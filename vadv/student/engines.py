@@ -119,7 +119,10 @@ def load_torch(student: Student) -> Any:
             output_loading_info=True,
         )
     except Exception as error:  # safetensors and transformers raise many kinds for a damaged or foreign file
-        raise ValueError(f"{student.path}: expected weights that transformers can load, found: {error}") from error
+        cause = str(error).split("\n")[0].split(". ")[0]
+        if "ignore_mismatched_sizes" in str(error):
+            cause = "weights of other sizes than config.json says"
+        raise ValueError(f"{student.path}: expected weights that transformers can load, found: {cause}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
@@ -160,4 +163,10 @@ def _onnx(student: Student, int8: bool) -> OnnxEngine:
     """From the exported file if there is one, else from the safetensors weights."""
     name = "int8" if int8 else "onnx"
     file = student.path / (ONNX_INT8 if int8 else ONNX)
-    return OnnxEngine(file if file.is_file() else encoder_graph(student, int8=int8), name)
+    if file.is_file():
+        return OnnxEngine(file, name)
+    graph = encoder_graph(student, int8=int8)
+    try:
+        return OnnxEngine(graph, name)
+    except ValueError as error:
+        raise ValueError(f"{student.path}: expected weights that fit config.json, found others") from error

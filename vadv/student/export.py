@@ -70,7 +70,8 @@ def export(run: str | Path, out: str | Path, format: Literal["hf", "onnx"], *, i
         raise ValueError(f"--int8: expected --format onnx, found {format}")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / FACTS).is_file())):
         raise ValueError(
-            f"--out {out}: expected a new or empty folder or an earlier export, found a folder with other content"
+            f"--out {out}: expected a new or empty folder or an earlier export, found "
+            + ("a folder with other content" if out.is_dir() else "a file")
         )
     if out.exists() and (out.resolve() == student.path.resolve() or out.resolve() in student.path.resolve().parents):
         raise ValueError(f"--out: expected a folder outside of the run, found {out}")
@@ -97,7 +98,10 @@ def _hf(student: Student, origin: Provenance, folder: Path, int8: bool) -> Repor
     for path in [*student.path.glob("model*.safetensors*"), *_small_files(student)]:
         shutil.copyfile(path, folder / path.name)
     copy = open_student(folder, student.max_tokens)
-    predictor = Predictor(copy, TorchEngine(copy))
+    try:
+        predictor = Predictor(copy, TorchEngine(copy))
+    except ValueError as error:  # names the copy
+        raise ValueError(str(error).replace(str(folder), str(student.path))) from None
     checked = {}
     if origin.logits:
         found = predictor.predict(origin.texts)

@@ -48,13 +48,15 @@ class Options:
         if self.texts == ["-"] and not self.input:
             self.texts, self.input = [], "-"
         if bool(self.texts) == bool(self.input):
-            raise ValueError("expected texts, or --input FILE, or - for standard input: one of them")
+            found = "several of them" if self.texts else "none"
+            raise ValueError(f"expected texts, or --input FILE, or - for standard input: one of them, found {found}")
         if self.resume and (not self.output or not self.input or self.input == "-"):
             raise ValueError("--resume: expected --input FILE and --output FILE, found another input or output")
         if self.output and self.input and _same(self.output, self.input):
             raise ValueError(f"--output: expected another file than the input, found {self.output}")
-        if self.window < 1 or (self.threads is not None and self.threads < 1):
-            raise ValueError("--window, --threads: expected at least 1")
+        for option, value in (("--window", self.window), ("--threads", self.threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"{option}: expected at least 1, found {value}")
         if self.format is None:
             self.format = "csv" if (self.output or "").lower().endswith(".csv") else "jsonl"
 

@@ -42,30 +42,13 @@ def gather(student: Student) -> Provenance:
         split: outputs["text"] for split, outputs in result.get("splits", {}).items() if "text" in outputs
     } or ({"valid": facts["valid"]["text"]} if "text" in facts.get("valid", {}) else {})
     facts.pop("valid", None)
-    if environment.get("commit"):
-        facts["commit"] = environment["commit"]
-        facts["uncommitted_changes"] = bool(environment.get("uncommitted"))
     packages = environment.get("packages", {})
     facts["packages"] = {name: packages[name] for name in PACKAGES if name in packages}
-    if "label_range" not in facts:
-        found = _label_range(result)
-        if found:
-            facts["label_range"] = found
     return Provenance(facts, *_predictions(run / "predictions" / "test.csv"))
 
 
 def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _label_range(result: dict[str, Any]) -> list[float] | None:
-    """From the manifests of the run's shards, when these are still there."""
-    shards = result.get("config", {}).get("data", {}).get("shards", [])
-    ends: list[float] = []
-    for folder in [shards] if isinstance(shards, str) else shards:
-        labels = _json(Path(folder) / "manifest.json").get("splits", {}).get("train", {}).get("labels", {})
-        ends += [float(labels[end]) for end in ("min", "max") if labels.get(end) is not None]
-    return [min(ends), max(ends)] if ends else None
 
 
 def _predictions(path: Path) -> tuple[list[str], list[float], list[float]]:

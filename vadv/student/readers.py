@@ -72,6 +72,8 @@ class Source:
                 f"{path}: expected a name ending in .txt, .csv, .tsv or .jsonl, found {suffix or 'no suffix'}; "
                 f"say what it is with --input-format {'|'.join(FORMATS)}"
             )
+        if delimiter is not None and len(delimiter) != 1:
+            raise ValueError(f"--delimiter: expected one character, found {delimiter!r}")
         self.delimiter = delimiter or ("\t" if suffix == "tsv" else ",")
         if self.streaming:
             if sys.stdin is None:

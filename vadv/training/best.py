@@ -105,6 +105,8 @@ class Judge:
             "seed": self.config.seed,
             "variant": variant(self.config),
             "base": self.config.student.model,
+            "label_range": label_range(self.clips["train"]),
+            **folder.commit(self.run),
             "best": self.state.best,
             "valid": found.metrics,
         }
@@ -113,3 +115,10 @@ class Judge:
                 with folder.replaced(self.run / "student") as scratch:
                     self.task.save_student(scratch, facts)
                     folder.write_json(scratch / "videoadviser.json", facts)
+
+
+def label_range(clips: ClipSet) -> list[float] | None:
+    """Lowest and highest label that a student has seen, as the manifests tell."""
+    labels = [manifest.splits[clips.split].labels for manifest in clips.manifests if clips.split in manifest.splits]
+    ends = [float(part[end]) for part in labels for end in ("min", "max") if part.get(end) is not None]
+    return [min(ends), max(ends)] if ends else None

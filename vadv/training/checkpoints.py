@@ -63,6 +63,8 @@ def read(path: Path) -> Checkpoint:
         ValueError: it is not complete, or a file is missing, short or damaged; says which.
     """
     record = path / COMPLETE
+    if not record.is_file():
+        raise ValueError(f"{path}: expected a complete checkpoint, found no {COMPLETE}")
     try:
         content = json.loads(record.read_text())
         files: dict[str, dict[str, Any]] = content["files"]

@@ -85,6 +85,12 @@ def environment(world_size: int, devices: list[str]) -> dict[str, Any]:
     }
 
 
+def commit(run: Path) -> dict[str, Any]:
+    """`commit` and `uncommitted_changes` of the code that trains a run, as its environment.json has them."""
+    found = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
+    return {"commit": found.get("commit"), "uncommitted_changes": bool(found.get("uncommitted"))}
+
+
 def cut_back(run: Path, step: int) -> None:
     """Forget what was logged after optimizer step `step`: the steps that follow are taken again."""
     for path in (run / METRICS, run / BAD_SAMPLES, *run.glob("samples-*.jsonl")):

@@ -28,6 +28,8 @@ def find_checkpoint(
     torn: list[str] = []
     found: checkpoints.Checkpoint | None
     if resume not in ("auto", "never"):
+        if not Path(resume).exists():
+            raise ValueError(f"--resume: expected auto, never or the path of a checkpoint, found {resume}")
         found = checkpoints.read(Path(resume))
     else:
         checkpoints.clean(own)

@@ -39,6 +39,8 @@ def serve(
     Raises:
         ValueError, OSError: wrong student or address, address in use, or the packages are missing.
     """
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads: expected at least 1, found {threads}")
     try:
         import uvicorn
 
@@ -92,7 +94,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(found[4])
         listening.listen(1024)
     except (OSError, OverflowError) as error:
-        raise ValueError(f"--host {host} --port {port}: expected an address that is free, found: {error}") from error
+        found = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"--host {host} --port {port}: expected an address of this machine that is free, found: {found}; "
+            "--port 0 takes a free one"
+        ) from error
     if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
         print(
             f"warning: {host} can be reached from other machines, and this service has neither passwords nor "
