@@ -62,6 +62,10 @@ def test_the_student_folder_is_an_ordinary_one(runs: dict[int, Path]) -> None:
     folder = runs[1] / "student"
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pt"))
+    facts = json.loads((folder / "videoadviser.json").read_text())
+    low, high = facts["label_range"]
+    assert -3 <= low < high <= 3 and facts["max_tokens"] == 100
+    assert facts["commit"] == json.loads((runs[1] / "environment.json").read_text())["commit"]
     for row in rows(runs[1], "test"):
         tokens = tokenizer(row["text"], truncation=True, max_length=100, return_tensors="pt")
         with torch.no_grad():
