@@ -105,6 +105,19 @@ def test_memory_stays_bounded() -> None:
     assert peak < 3 * ranking._CHUNK_BYTES
 
 
+@pytest.mark.slow
+def test_all_of_vegas_takes_less_than_a_gigabyte() -> None:
+    """28,103 clips against 28,103, of ten classes; the matrix would have 6.3 GB."""
+    n = 28_103
+    labels = np.arange(n) % 10
+    audio, visual = rng.normal(size=(n, 10)), rng.normal(size=(n, 10))
+    tracemalloc.start()
+    score = retrieval(audio, visual, labels)["map_mean"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e9 and score == pytest.approx(0.1, abs=0.002)
+
+
 @pytest.mark.parametrize(
     ("audio", "visual", "labels", "message"),
     [

@@ -106,6 +106,44 @@ def test_sides_decide_who_is_taught(tiny: dict[str, Any], sides: str, terms: set
     assert set(module.objective.second) == terms  # type: ignore[arg-type, union-attr]
 
 
+@pytest.mark.parametrize(
+    ("variant", "first", "second"),
+    [
+        ("step", "Step", "Step"),
+        ("kd", "KD", "KD"),
+        ("fitnet", "FitNet", "FitNet"),
+        ("pkt", "PKT", "PKT"),
+        ("crd", "Step", "CRD"),
+        ("step-without-first", None, "Step"),
+        ("none", None, None),
+    ],
+)
+def test_a_variant_works_in_both_steps(
+    tiny: dict[str, Any], variant: str, first: str | None, second: str | None
+) -> None:
+    """Table 11: KD, FitNet and PKT from prompt to video, and from video to either student, on 10-wide logits."""
+    module: Any = build(config_file.build(changed(tiny, objective={"variant": variant})), clips=30).module
+    made = module.objective.first
+    assert (None if made is None else type(made).__name__) == first
+    names = {name: type(transfer).__name__ for name, transfer in module.objective.second.items()}
+    assert names == ({} if second is None else {"audio": second, "visual": second})
+    if variant in ("kd", "pkt"):
+        assert {made.acts_on, *(transfer.acts_on for transfer in module.objective.second.values())} == {"logit"}
+
+
+def test_a_combined_set_of_vectors_made_differently_is_refused(event_shards: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(event_shards, other)
+    content = json.loads((other / "manifest.json").read_text())
+    content["packing"]["audio"] = "0" * 64  # a VGGish; as wide as log-mel statistics
+    (other / "manifest.json").write_text(json.dumps(content))
+    settings = {"task": "retrieval", "teacher": None, "data": {"shards": [str(event_shards), str(other)]}}
+    refuse(settings, "expected audio vectors that were made in one way, found 0000.* and log-mel mean and deviation")
+
+
 def refuse(settings: dict[str, Any], message: str) -> None:
     """Building raises one line."""
     with pytest.raises(ValueError, match=message) as caught:

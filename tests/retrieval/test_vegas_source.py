@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,20 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, fault: str, message: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("fault", ["missing key", "wrong width", "nan", "lengths"])
+def test_the_command_ends_with_that_line(tmp_path: Path, fault: str) -> None:
+    arrays = feature_arrays(20, 10)
+    broken(arrays, fault)
+    file = write_h5(tmp_path / "vegas_feature.h5", arrays)
+    command = [sys.executable, "launch/pack.py", "vegas", "--h5", str(file), "--out", str(tmp_path / "shards")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and not (tmp_path / "shards" / "manifest.json").exists()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"pack.py: {file}: ")
+    key = {"missing key": "visual_test", "wrong width": "audio_train", "nan": "visual_train", "lengths": "lab_test"}
+    assert key[fault] in line
+
+
 def test_no_hdf5_and_no_file_are_told(tmp_path: Path) -> None:
     (tmp_path / "f.h5").write_bytes(b"something else" * 100)
     with pytest.raises(ValueError, match="expected an HDF5 file"):
@@ -175,6 +191,7 @@ def test_vectors_from_files_are_checked(tmp_path: Path) -> None:
         ({"root": "here", "h5": "there"}, "either --root"),
         ({"h5": "there", "audio_onnx": "m.onnx"}, "--h5 brings its own features"),
         ({"root": "here", "valid_share": 0.0}, "--valid-share"),
+        ({"root": "here", "audio_features": "tests", "audio_onnx": "m.onnx"}, "--audio-features or --audio-onnx"),
         ({"root": "here", "audio_features": "nowhere"}, "--audio-features: expected a folder"),
     ],
 )

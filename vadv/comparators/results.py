@@ -101,7 +101,7 @@ def verdict(results: Sequence[dict[str, Any]]) -> str:
     seeds = "one seed: no proof" if min(len(alone), len(taught)) == 1 else f"{len(taught)} and {len(alone)} runs"
     if difference > 0:
         return f"Distillation raised the mean mAP by {difference:.3f} ({seeds})."
-    return f"Distillation did not help here: the mean mAP is {-difference:.3f} lower with it ({seeds})."
+    return f"Distillation did not help here: the mean mAP is {abs(difference):.3f} lower with it ({seeds})."
 
 
 def _write(

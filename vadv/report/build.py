@@ -195,7 +195,8 @@ def _write_runs(found: Sequence[Run], path: Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         sentiment = ("mae", "acc7", "acc5", "acc2", "f1", "acc2_nonzero", "f1_nonzero", "corr")
-        retrieval = ("map_a2v", "map_v2a", "map_mean")
+        recalls = (f"recall{k}_{way}" for way in ("a2v", "v2a") for k in (1, 5, 10))
+        retrieval = ("map_a2v", "map_v2a", "map_mean", *recalls)
         metrics = (*sentiment, *retrieval, "n")
         writer.writerow(["run", "folder", "state", "problem", "dataset", "variant", "seed", *metrics])
         for run in found:
