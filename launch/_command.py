@@ -63,18 +63,20 @@ def in_one_line(error: Exception) -> str:
     """The message of a mistake; what the operating system says is put as the project puts it."""
     if not isinstance(error, OSError) or error.filename is None:
         return str(error)
+    path = Path(os.fsdecode(error.filename))
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        file = next((place for place in (path, *path.parents) if place.is_file()), path)
+        return f"{file}: expected a folder, found a file"
     said = {
         errno.ENOENT: "expected a file or folder, found none",
         errno.EACCES: "expected a place that you may read and write, found one that you may not",
         errno.EPERM: "expected a place that you may read and write, found one that you may not",
         errno.EISDIR: "expected a file, found a folder",
-        errno.ENOTDIR: "expected a folder, found a file on the way there",
-        errno.EEXIST: "expected a folder, found a file",
         errno.EROFS: "expected a place that can be written, found a read-only file system",
         errno.ENAMETOOLONG: "expected a shorter name, found one that the file system does not take",
         errno.ENOSPC: "expected room on the disk, found none; make room and start again",
     }
-    return f"{os.fsdecode(error.filename)}: {said.get(error.errno or 0, error.strerror or error)}"
+    return f"{path}: {said.get(error.errno or 0, error.strerror or error)}"
 
 
 class Layout(argparse.HelpFormatter):
@@ -155,7 +157,7 @@ class Parser(argparse.ArgumentParser):
             word = found[1].partition("=")[0]
             kind = "option" if word.startswith("-") else "word"
             message = f"unknown {kind} {found[1]}{did_you_mean(word, self._names())}"
-        raise ValueError(f"{message}; {self.prog} --help tells more")
+        raise ValueError(message if message.endswith("?") else f"{message}; {self.prog} --help tells more")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

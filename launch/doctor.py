@@ -39,6 +39,9 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, help="ranks on this machine (default: one per GPU, two without GPUs)")
     config, options = config_file.parse(parser, sys.argv[1:])
 
+    if options.ranks is not None and options.ranks < 1:
+        raise ValueError(f"--ranks: expected at least 1, found {options.ranks}")
+
     from slurm.rendezvous import adopt
 
     adopt(Path(options.run))

@@ -29,6 +29,8 @@ MADE = ("sample", "sample-events")
 def main() -> int:
     """Parse, pack, print."""
     options = parse()
+    if not 0 <= options.max_rejected <= 1:
+        raise ValueError(f"--max-rejected: expected a share from 0 to 1, found {options.max_rejected:g}")
     logging.basicConfig(format="pack.py: %(message)s")
     source = sources()[options.source](**{name: getattr(options, name) for name in options.source_options})
     coding = Coding(mode=options.mode, short_side=options.short_side, gop=options.gop, crf=options.crf)

@@ -10,6 +10,7 @@ OUT/figures (PNG, SVG) and OUT/runs.csv; prints the tables. Runs without a final
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,12 +47,16 @@ def main() -> int:
     parser.add_argument("--measure", action="store_true", help="measure the cost of inference for Table 5 (minutes)")
     arguments = parser.parse_args()
 
+    if arguments.clips < 0:
+        raise ValueError(f"--clips: expected 0 or more, found {arguments.clips}")
+
     from vadv.report.build import build
     from vadv.report.render import markdown
 
     def progress(what: str) -> None:
         if sys.stderr.isatty():
-            print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\033[K{what[:width]}", end="", file=sys.stderr, flush=True)
 
     report = build(
         arguments.runs,
@@ -59,7 +64,7 @@ def main() -> int:
         numbers=arguments.table,
         shards=arguments.shards,
         split=arguments.split,
-        most_clips=max(0, arguments.clips),
+        most_clips=arguments.clips,
         measure=arguments.measure,
         progress=progress,
     )

@@ -154,6 +154,8 @@ def folder_of(source: str, options: argparse.Namespace, sweep: Sweep | None = No
         return Folder(options.out)
     if Path(source).is_dir():
         return Folder(source)
+    if not Path(source).exists():
+        raise ValueError(f"{source}: expected the folder of a sweep, or its file, found none")
     return Folder(Path("runs") / (sweep or read_sweep(Path(source))).name)
 
 

@@ -37,6 +37,8 @@ def main() -> int:
         "--world-size", type=int, help="with --plan: number of GPUs (default: of the environment, or 1)"
     )
     config, options = config_file.parse(parser, sys.argv[1:])
+    if options.world_size is not None and options.world_size < 1:
+        raise ValueError(f"--world-size: expected at least 1, found {options.world_size}")
     if options.plan:
         from vadv.training.plan import plan
 

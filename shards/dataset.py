@@ -96,8 +96,8 @@ class ClipSet:
             raise ValueError(f"data.shards: expected folders of one task, found {' and '.join(sorted(tasks))}")
         for folder, manifest in zip(self.folders, self.manifests):
             if split not in manifest.splits or not manifest.splits[split].samples:
-                found = ", ".join(sorted(manifest.splits)) or "none"
-                raise ValueError(f"{folder}: expected a split {split!r} with samples, found {found}")
+                found = ", ".join(name for name, part in sorted(manifest.splits.items()) if part.samples)
+                raise ValueError(f"{folder}: expected samples in split {split}, found some in {found or 'none'} only")
         self.task = self.manifests[0].task
         self.dataset = "+".join(dict.fromkeys(manifest.dataset for manifest in self.manifests))
         self._entries = [
@@ -128,16 +128,15 @@ class ClipSet:
         Raises:
             BadSample: the shard cannot be opened, or does not hold the sample.
         """
-        where = self._entries[shard][1].file
         try:
             opened = self._opened(shard)
         except FileNotFoundError as error:
-            raise BadSample("missing", f"{where} is not there any more") from error
+            raise BadSample("missing", f"{self._path(shard)} is not there any more") from error
         except (OSError, ValueError) as error:
             raise BadSample("unreadable", str(error)) from error
         if row >= len(opened.index):
             cause = opened.index.errors[0] if opened.index.errors else f"it has {len(opened.index)} samples"
-            raise BadSample("missing", f"sample {row} is not in the shard: {cause}")
+            raise BadSample("missing", f"{self._path(shard)}: sample {row} is not in the shard: {cause}")
         return Place(opened, opened.index.key(row), opened.index.members(row))
 
     def read(self, shard: int, row: int) -> dict[str, bytes]:
@@ -156,14 +155,24 @@ class ClipSet:
             BadSample: as `read`, or it is not what FORMAT.md says.
         """
         place = self.place(shard, row)
-        if "json" not in place.members:
-            raise BadSample("missing", "the sample has no KEY.json")
-        return parse_meta(read_members(place.shard.descriptor, {"json": place.members["json"]})["json"])
+        try:
+            if "json" not in place.members:
+                raise BadSample("missing", "the sample has no KEY.json")
+            return parse_meta(read_members(place.shard.descriptor, {"json": place.members["json"]})["json"])
+        except BadSample as error:
+            where = f"{self._path(shard)}: sample {place.key}"
+            raise BadSample(
+                error.cause, f"{where}: {error.detail}; launch/verify.py tells more", error.member
+            ) from None
 
     def where(self, shard: int) -> str:
         """Path of a shard for people."""
         number, entry = self._entries[shard]
         return entry.file if len(self.folders) == 1 else f"{self.folders[number]}/{entry.file}"
+
+    def _path(self, shard: int) -> str:
+        number, entry = self._entries[shard]
+        return f"{self.folders[number]}/{entry.file}"
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Have remote shards fetched in the background, the first first."""

@@ -139,7 +139,9 @@ class OnnxScorer:
             self.network = cv2.dnn.readNetFromONNX(str(path))
             scores = self(np.zeros((1, FACE_SIZE, FACE_SIZE), np.uint8))
         except cv2.error as error:
-            raise ValueError(f"--fer-onnx {path}: expected a FER+ model (N,1,64,64) -> (N,8), found {error}") from error
+            raise ValueError(
+                f"--fer-onnx {path}: expected a FER+ model in ONNX, (N,1,64,64) -> (N,8), found another file"
+            ) from error
         if scores.shape != (1, len(EXPRESSIONS)):
             raise ValueError(f"--fer-onnx {path}: expected 8 scores per face in FER+ order, found shape {scores.shape}")
 

@@ -91,7 +91,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     try:
         whole = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadManifest(f"{where}: expected JSON, found something else ({type(error).__name__}: {error})") from error
+        raise BadManifest(f"{where}: expected JSON, found something else ({error}); pack the dataset again") from error
     require(isinstance(whole, dict), "top level", "an object", whole)
     require(whole.get("format") == FORMAT, "format", f"{FORMAT} (this version reads no other)", whole.get("format"))
     require(isinstance(whole.get("dataset"), str), "dataset", "a name", whole.get("dataset"))

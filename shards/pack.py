@@ -18,6 +18,7 @@ import errno
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from shards.journal import Journal, Unit, require_same, units_of
 from shards.manifest import Manifest, Shard, Split, label_statistics, read_manifest
 from shards.packed_form import Coding
 from shards.prepare import Preparation, Prepared, check_models, prepare, start_worker
+from shards.progress import Progress
 from shards.screening import screen
 from shards.sources.record import SPLITS, Raw, Rejected, Source
 from shards.summary import Summary, write_rejected
@@ -54,7 +56,7 @@ class Options:
         shard_clips: records per shard, rejected ones included.
         workers: processes; default: one per core that this process may use.
         clip_timeout: seconds after which a clip's worker is killed and the clip rejected.
-        progress: show a progress bar on stderr.
+        progress: show progress on stderr.
     """
 
     coding: Coding = field(default_factory=Coding)
@@ -101,7 +103,9 @@ def pack(source: Source, out: Path, options: Options) -> Summary:
     check_models(preparation)
     records, rejected = screen(source, source.task)
     if not records:
-        raise ValueError(f"{source.dataset}: expected clips, found {len(rejected)} rows and none of them usable")
+        causes = ", ".join(f"{cause} ({count})" for cause, count in Counter(r.cause for r in rejected).most_common())
+        found = f"{len(rejected)} rows, none of them usable: {causes}" if rejected else "none at all"
+        raise ValueError(f"{source.dataset}: expected clips, found {found}; see docs/own-data.md")
     settings = {**options.settings(), "input": fingerprint(source, records, rejected)}
     if preparation.features:
         settings |= preparation.features.settings()
@@ -160,13 +164,11 @@ def _pack_units(
     units: list[Unit], preparation: Preparation, journal: Journal, options: Options
 ) -> list[dict[str, Any]]:
     """Pack the units that have no journal entry yet; return the entries of all, in order."""
-    from tqdm import tqdm
-
     entries = {unit.file: journal.entry(unit) for unit in units}
     pending = [unit for unit in units if entries[unit.file] is None]
     total = sum(len(unit.records) for unit in units)
     before = total - sum(len(unit.records) for unit in pending)
-    bar = tqdm(total=total, initial=before, unit="clip", desc="packing", disable=not options.progress, mininterval=1.0)
+    bar = Progress("packing", total, "clips", done=before, show=options.progress)
     records = (raw for unit in pending for raw in unit.records)
     results = in_workers(
         prepare,
@@ -186,7 +188,7 @@ def _pack_units(
 
 
 def _pack_unit(
-    unit: Unit, results: Iterator[Prepared | Rejected | Failure[Raw]], journal: Journal, bar: Any
+    unit: Unit, results: Iterator[Prepared | Rejected | Failure[Raw]], journal: Journal, bar: Progress
 ) -> dict[str, Any]:
     """Write one shard, its index and its journal entry, in this order."""
     from webdataset.writer import TarWriter
@@ -203,7 +205,7 @@ def _pack_unit(
                 result = Rejected(id=result.task.id, cause=result.cause, detail=detail)
             if isinstance(result, Rejected):
                 entry["rejected"].append(asdict(result))
-                bar.set_postfix_str(f"last rejected: {result.cause}", refresh=False)
+                bar.note(f"last rejected: {result.cause}")
                 continue
             for name, data in result.members:
                 # One call per member: TarWriter would sort a sample's members by name.

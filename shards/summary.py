@@ -85,7 +85,8 @@ class Summary:
             axes.bar(left, [histogram.get(value, 0) for value in values], width, label=name)
         axes.set_xticks(range(len(values)), values)
         axes.set(xlabel="label", ylabel="clips", title=f"{self.manifest.dataset}: {self.clips} clips")
-        axes.legend()
+        if histograms:  # none where every clip was rejected
+            axes.legend()
         buffer = io.BytesIO()
         # Without the version of matplotlib: the same shards give the same file.
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})

@@ -15,6 +15,7 @@ from typing import Any
 
 from shards.index import BadIndex, ShardIndex, index_path
 from shards.manifest import Manifest, Shard, label_statistics, read_manifest
+from shards.progress import Progress
 from shards.sample import BadSample, limit_of, parse_arrays, parse_meta, video_suffix
 from shards.screening import label_fault
 from shards.tar import Member
@@ -96,20 +97,21 @@ def verify(folder: Path, *, fast: bool = False, workers: int | None = None, prog
         folder: with manifest.json.
         fast: sizes and checksums only.
         workers: processes; default: one per core.
-        progress: show a progress bar on stderr.
+        progress: show progress on stderr.
 
     Raises:
+        ValueError: no workers.
         BadManifest: there is no manifest that can be read, so nothing to check against.
     """
-    from tqdm import tqdm
-
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers: expected 1 or more, found {workers}")
     manifest = read_manifest(folder)
     report = Report()
     _strangers(folder, manifest, report)
     shards = [(name, shard) for name, split in manifest.splits.items() for shard in split.shards]
     size = sum(shard.bytes for _, shard in shards)
     tasks: list[ClipTask] = []
-    with tqdm(total=size, unit="B", unit_scale=True, desc="checksums", disable=not progress) as bar:
+    with Progress("checksums", size, "bytes", show=progress) as bar:
         for name, shard in shards:
             index = _shard(folder, shard, report, fast, bar)
             if index:
@@ -130,7 +132,7 @@ def _strangers(folder: Path, manifest: Manifest, report: Report) -> None:
         report.notes.append(f"{folder / '.packing'}: packing is under way, or was interrupted")
 
 
-def _shard(folder: Path, shard: Shard, report: Report, fast: bool, bar: Any) -> ShardIndex | None:
+def _shard(folder: Path, shard: Shard, report: Report, fast: bool, bar: Progress) -> ShardIndex | None:
     """Compare a tar with the manifest, and its index with the tar; returns the tar's true index for the next step."""
     path = folder / shard.file
     report.shards += 1
@@ -196,13 +198,11 @@ def _tasks(folder: Path, split: str, shard: Shard, index: ShardIndex, manifest: 
 
 def _samples(tasks: list[ClipTask], manifest: Manifest, report: Report, workers: int | None, progress: bool) -> None:
     """Read and decode every sample; then what only all of them together show: ids that come twice, statistics."""
-    from tqdm import tqdm
-
     seen: dict[str, str] = {}
     labels: dict[str, list[float]] = {name: [] for name in manifest.splits}
     videos: dict[str, set[str]] = {}
     results = in_workers(check_sample, tasks, workers=workers, timeout=CLIP_TIMEOUT, start=one_thread)
-    with tqdm(total=len(tasks), unit="clip", desc="clips", disable=not progress, mininterval=1.0) as bar:
+    with Progress("decoding", len(tasks), "clips", show=progress) as bar:
         for task, result in zip(tasks, results):
             bar.update()
             report.samples += 1

@@ -111,13 +111,18 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1, cutoff=0.4)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        if path.is_dir():
+            raise FileNotFoundError(f"{path}: expected a configuration file, found a folder")
         raise FileNotFoundError(f"{path}: no such configuration file{hint}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{path}: {line}expected YAML, {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ValueError(f"{path}: expected YAML, found a file that is no text") from None
     if content is None:
-        return {}
+        raise ValueError(f"{path}: expected settings, found none; an empty file is no configuration")
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
     return content

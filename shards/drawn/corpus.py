@@ -17,6 +17,7 @@ import numpy as np
 
 from shards.durable import write_whole
 from shards.packed_form import Coding, add_packed_video
+from shards.progress import Progress
 from shards.sources.sample import Sentence, write_labels
 
 FPS = 13
@@ -42,8 +43,6 @@ def draw_corpus(root: Path, sentences: list[Sentence], workers: int | None = Non
     Raises:
         ValueError: `root` holds something else.
     """
-    from tqdm import tqdm
-
     stamp, wanted = root / "corpus.json", _stamp(sentences)
     if stamp.exists() and stamp.read_text() != wanted:
         raise ValueError(
@@ -58,7 +57,7 @@ def draw_corpus(root: Path, sentences: list[Sentence], workers: int | None = Non
         )
     write_whole(stamp, wanted.encode())
     speakers = [list(group) for _, group in itertools.groupby(_by_speaker(sentences), key=lambda row: row.speaker)]
-    with tqdm(total=len(sentences), unit="clip", desc="drawing", mininterval=1.0) as bar:
+    with Progress("drawing", len(sentences), "clips") as bar:
         with multiprocessing.get_context("forkserver").Pool(workers or len(os.sched_getaffinity(0))) as pool:
             for drawn in pool.imap_unordered(_draw_speaker, [(root, rows) for rows in speakers]):
                 bar.update(drawn)

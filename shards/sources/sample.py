@@ -106,7 +106,9 @@ def read_tweets(sdist: Path) -> list[tuple[str, float, str]]:
                 assert file is not None
                 lines = file.read().decode("utf-8", "replace").splitlines()
     except (tarfile.TarError, KeyError) as error:
-        raise ValueError(f"{sdist}: expected the source distribution {SDIST} with {INNER}, found {error}") from error
+        raise ValueError(
+            f"{sdist}: expected the source distribution {SDIST} with {INNER}, found another file ({type(error).__name__})"
+        ) from error
     rows = [line.split("\t", 2) for line in lines if line]
     return [(number, float(rating), html.unescape(text).strip()) for number, rating, text in rows]
 

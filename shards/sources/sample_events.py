@@ -18,6 +18,7 @@ from typing import Literal
 
 from shards.durable import write_whole
 from shards.features import Features
+from shards.progress import Progress
 from shards.sources.event_score import EVENTS
 from shards.sources.record import Raw, Rejected
 
@@ -43,6 +44,7 @@ class SampleEvents:
     task: Literal["sentiment", "retrieval"] = field(default="retrieval", init=False)
 
     def __post_init__(self) -> None:
+        self.features.settings()  # a wrong --clip is told before a minute of rendering
         if self.clips < 3 * len(EVENTS) or self.clips % len(EVENTS):
             raise ValueError(
                 f"--clips: expected a multiple of {len(EVENTS)} from {3 * len(EVENTS)} on, found {self.clips}"
@@ -91,8 +93,6 @@ def render_corpus(root: Path, clips: int, workers: int | None = None) -> None:
     Raises:
         ValueError: `root` holds something else.
     """
-    from tqdm import tqdm
-
     stamp, complete = root / "events.json", root / "complete"
     wanted = json.dumps({"revision": REVISION, "seed": SEED, "clips": clips})
     if stamp.exists() and stamp.read_text() != wanted:
@@ -110,8 +110,9 @@ def render_corpus(root: Path, clips: int, workers: int | None = None) -> None:
     tasks = [(root, number) for number in range(clips)]
     with multiprocessing.get_context("forkserver").Pool(workers or len(os.sched_getaffinity(0))) as pool:
         made = pool.imap_unordered(_render_one, tasks, chunksize=4)
-        for _ in tqdm(made, total=len(tasks), unit="clip", desc="rendering", mininterval=1.0):
-            pass
+        with Progress("rendering", len(tasks), "clips") as bar:
+            for _ in made:
+                bar.update()
     write_whole(complete, b"")
 
 

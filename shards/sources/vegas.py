@@ -52,7 +52,8 @@ class Vegas:
 
     def __post_init__(self) -> None:
         if (self.root is None) == (self.h5 is None):
-            raise ValueError("expected either --root (videos) or --h5 (features only), found both or neither")
+            found = "neither" if self.root is None else "both"
+            raise ValueError(f"expected either --root (videos) or --h5 (features only), found {found}")
         given = {"audio-features": self.audio_features, "visual-features": self.visual_features}
         others = {**given, "audio-onnx": self.audio_onnx, "visual-onnx": self.visual_onnx}
         if self.h5 is not None and any(others.values()):
@@ -182,7 +183,7 @@ def read_vector(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: expected a .npy array of numbers, found something else ({error})") from error
+        raise ValueError(f"{path}: expected a .npy array of numbers, found something else") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.size == 0:
         raise ValueError(f"{path}: expected a .npy array of numbers, found another kind")
     if array.size != max(array.shape, default=0):

@@ -35,12 +35,16 @@ def started(*words: str, cwd: Path = ROOT, **environment: str) -> Outcome:
 
 
 def called(capfd: pytest.CaptureFixture[str], *words: str) -> Outcome:
-    """The same in this process: libraries are loaded once for all of them.
-
-    The current folder and the arguments are put back; what the command's libraries write is captured as well.
-    """
-    script, argv, path, cwd = ROOT / "launch" / f"{words[0]}.py", sys.argv, list(sys.path), Path.cwd()
+    """The same in this process: libraries are loaded once for all of them; what they write is captured as well."""
     capfd.readouterr()
+    code = call(*words)
+    found = capfd.readouterr()
+    return Outcome(code, found.out, found.err)
+
+
+def call(*words: str) -> int:
+    """Run a command in this process and return its exit code; arguments and the current folder are put back."""
+    script, argv, path, cwd = ROOT / "launch" / f"{words[0]}.py", sys.argv, list(sys.path), Path.cwd()
     sys.argv, sys.path[:0] = [str(script), *words[1:]], [str(script.parent)]
     code: int | str | None = 0
     try:
@@ -50,6 +54,5 @@ def called(capfd: pytest.CaptureFixture[str], *words: str) -> Outcome:
     finally:
         sys.argv, sys.path[:] = argv, path
         os.chdir(cwd)
-    found = capfd.readouterr()
     assert isinstance(code, int), code
-    return Outcome(code, found.out, found.err)
+    return code

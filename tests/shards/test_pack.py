@@ -333,7 +333,7 @@ def test_a_full_disk_is_told_in_one_line_and_packing_goes_on_after(corpus: Path,
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     write_rows(tmp_path, [row("a", "../a.mp4")])
-    with pytest.raises(ValueError, match="found 1 rows and none of them usable"):
+    with pytest.raises(ValueError, match="found 1 rows, none of them usable"):
         pack(Csv(root=tmp_path), tmp_path / "out", quiet())
 
 

@@ -203,7 +203,7 @@ def test_wrong_arithmetic(clips, batch, micro, world, rank, message):
 
 
 def test_a_set_that_is_not_there(folder, tmp_path):
-    with pytest.raises(ValueError, match="expected a split 'test' with samples, found train"):
+    with pytest.raises(ValueError, match="expected samples in split test, found some in train only"):
         ClipSet(folder, "test")
     with pytest.raises(ValueError, match=r"no manifest\.json"):
         ClipSet(tmp_path, "train")

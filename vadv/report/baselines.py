@@ -47,19 +47,22 @@ def outcomes(runs: Sequence[str | Path], split: str) -> Rows:
     """Names and metrics of finished runs: the student of each, and the teacher where there was one.
 
     Raises:
-        ValueError: a folder without result.json.
+        ValueError: a folder without a result.json that has them.
     """
     rows: Rows = []
     for run in map(Path, runs):
         try:
-            result: dict[str, Any] = json.loads((run / "result.json").read_text())
-        except (OSError, ValueError):
+            result: dict[str, Any] = json.loads((run / "result.json").read_text(encoding="utf-8"))
+            found = result["splits"][split]
+            text, variant = found["text"], result["variant"]
+        except OSError:
             raise ValueError(f"{run}: expected a finished run, found no result.json") from None
-        found = result["splits"][split]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{run / 'result.json'}: expected the {split} metrics of a sentiment run, found none that can be read"
+            ) from None
         alone = "video" not in found
-        rows.append(
-            ("student trained alone" if alone else f"student with teacher ({result['variant']})", found["text"])
-        )
+        rows.append(("student trained alone" if alone else f"student with teacher ({variant})", text))
         if not alone:
             rows.append(("teacher (video logit)", found["video"]))
     return rows

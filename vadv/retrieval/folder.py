@@ -146,6 +146,8 @@ def open_students(path: str | Path) -> Students:
     config = _read_config(folder / CONFIG)
     classes, widths = config["classes"], config["widths"]
     students = build_students(widths, hidden=config["hidden"], classes=len(classes), seed=0)
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{folder}: expected the students' weights, found no {WEIGHTS}")
     try:
         weights = load_file(folder / WEIGHTS)
         for name, student in students.items():

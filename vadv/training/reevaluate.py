@@ -48,10 +48,10 @@ def evaluate_folder(
 def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predictions: Any) -> Metrics:
     from safetensors.torch import load_file
 
+    config = load(folder / CONFIG)
     best = folder / "best.safetensors"
     if not best.is_file():
         raise ValueError(f"{folder}: expected the weights of a validated student, found no {best.name}; train longer")
-    config = load(folder / CONFIG)
     if shards:
         config = replace(config, data=replace(config.data, shards=list(shards)))
     world = join(config.train.stall_timeout)

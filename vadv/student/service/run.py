@@ -94,10 +94,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(found[4])
         listening.listen(1024)
     except (OSError, OverflowError) as error:
-        found = getattr(error, "strerror", None) or error
+        why = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"--host {host} --port {port}: expected an address of this machine that is free, found: {found}; "
-            "--port 0 takes a free one"
+            f"--host {host} --port {port}: expected an address that is free, found: {why}; --port 0 takes a free one"
         ) from error
     if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
         print(
