@@ -91,6 +91,10 @@ class Layout(argparse.HelpFormatter):
         if type(action).__name__ != "_ActionConfigLoad":
             super().add_argument(action)
 
+    def start_section(self, heading: str | None) -> None:
+        """A heading is wrapped, too."""
+        super().start_section(textwrap.fill(heading, self._width - 1) if heading else heading)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         """Paragraphs are wrapped; lines that are indented or follow each other as a list are kept."""
         blocks = []
@@ -103,7 +107,7 @@ class Layout(argparse.HelpFormatter):
         text, brackets, default = (action.help or "").strip().partition(" (default: ")
         default = f"{brackets}{default}" or self._default(action, text)
         text = text.rstrip(".")
-        if re.match(r"(?!null)[a-z]+([ ,;]|$)", text):
+        if re.match(r"(?!null)[a-z]+('s|')?([ ,;]|$)", text):
             text = text[0].upper() + text[1:]
         return f"{text}{default}."
 
@@ -132,7 +136,7 @@ class Layout(argparse.HelpFormatter):
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         # jsonargparse also has `--key+ VALUE`, which appends to a list.
-        return re.sub(r", --[\w.]+\+ \S+", "", super()._format_action_invocation(action))
+        return re.sub(r", --[\w.]+\+ \S+", "", super()._format_action_invocation(action)).rstrip()
 
 
 class Parser(argparse.ArgumentParser):

@@ -30,7 +30,7 @@ def main() -> int:
         "--input", metavar="FILE", help="a .txt, .csv, .tsv or .jsonl file, each also .gz; - for standard input"
     )
     parser.add_argument(
-        "--input-format", choices=("txt", "csv", "jsonl"), help="what the input is, when its name does not say it"
+        "--input-format", choices=("txt", "csv", "jsonl"), help="what the input is (default: by its name)"
     )
     parser.add_argument("--column", default="text", metavar="NAME", help="column (csv) or key (jsonl) of the text")
     parser.add_argument(

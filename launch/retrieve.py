@@ -3,10 +3,10 @@
     python launch/retrieve.py index --student runs/vegas --shards data/vegas-shards --out data/vegas-index
     python launch/retrieve.py index --student runs/vegas --h5 vegas_feature.h5 --out data/vegas-index
     python launch/retrieve.py index --student runs/vegas --audio-features A --visual-features V --out data/vegas-index
-    python launch/retrieve.py query --index data/vegas-index test-000017                    which clips sound like this clip
-    python launch/retrieve.py query --index data/vegas-index test-000017 --ask audio        which clips look like its sound
-    python launch/retrieve.py query --index data/vegas-index --video clip.mp4 --ask audio   the same for a file's sound
-    python launch/retrieve.py export --student runs/vegas --out onnx                        audio.onnx and visual.onnx
+    python launch/retrieve.py query --index data/vegas-index test-000017                   clips that sound like it
+    python launch/retrieve.py query --index data/vegas-index test-000017 --ask audio       clips that look like it
+    python launch/retrieve.py query --index data/vegas-index --video clip.mp4 --ask audio  the same for a file's sound
+    python launch/retrieve.py export --student runs/vegas --out onnx                       audio.onnx and visual.onnx
 
 `query` prints one JSON line per question: query, asked, ranked, and results with id, class and similarity.
 """
