@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,14 @@ def write_manifest(folder: Path, sizes: Sequence[int], dataset: str = "toy", spl
 def descriptors() -> int:
     """Open file descriptors of this process."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def tar_of(*entries: tuple[str | tarfile.TarInfo, bytes], format: int = tarfile.USTAR_FORMAT) -> bytes:
+    """A tar of (name or TarInfo, bytes) between two good samples."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
+        for name, data in [("00000000.json", meta(0)), *entries, ("00000009.json", meta(9))]:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
