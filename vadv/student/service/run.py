@@ -54,6 +54,7 @@ def serve(
         app,
         log_level="warning",
         access_log=False,
+        use_colors=False,
         server_header=False,
         limit_concurrency=limits.concurrency,
         timeout_keep_alive=5,
