@@ -41,6 +41,7 @@ def run(main: Callable[[], int | None]) -> None:
     ValueError and OSError are mistakes of input by the project's convention: their message is the one line shown.
     Set VADV_TRACEBACK=1 to see where they were raised.
     """
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # where there is no network, it would tell of every retry
     try:
         code = main() or FINE
         sys.stdout.flush()

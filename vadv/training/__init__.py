@@ -33,11 +33,11 @@ def train(config: Config, run: str | Path, resume: str = "auto", debug: bool = F
     from vadv.training.signals import StopSignals
 
     config.train.accumulation(int(os.environ.get("WORLD_SIZE", "1")))  # told before seconds of loading
+    _quiet_libraries()
     with StopSignals() as stop:  # from here on a signal ends the run in good order, also while libraries load
         from vadv.training.distributed import choose_accelerator
 
         choose_accelerator()
-        _quiet_libraries()
         from vadv.training.run import Run
 
         return Run(config, Path(run), resume=resume, debug=debug, stop=stop).train()
@@ -47,4 +47,5 @@ def _quiet_libraries() -> None:
     """Keep a run's output to what a person wants to read: no bars for loading files, no notes to library authors."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # without a network, it would tell of every retry
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
