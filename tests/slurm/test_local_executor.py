@@ -189,6 +189,16 @@ def test_a_dry_run_prints_points_folders_and_the_batch_script_and_does_nothing(
     assert not sweep.out.exists()
 
 
+@pytest.mark.parametrize("executor", ["slurm", "local", "debug"])
+def test_a_typo_in_an_axis_is_refused_before_anything_is_done(
+    here: Client, toys: Callable[..., ToySweep], executor: str
+) -> None:
+    sweep = toys(axes={"train.epocs": [1, 2]})
+    output = here.sweep(*sweep.words, "--executor", executor, code=2)
+    assert "axes: unknown setting train.epocs; did you mean train.epochs?" in output
+    assert len(output.strip().splitlines()) == 1 and not sweep.out.exists()
+
+
 def test_without_slurm_the_executor_says_what_to_use(here: Client, toys: Callable[..., ToySweep]) -> None:
     here.env["PATH"] = "/usr/bin:/bin"
     output = here.sweep(*toys().words, "--executor", "slurm", code=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -85,6 +86,8 @@ def test_both_container_files_hold_the_same_and_only_what_exists() -> None:
     assert re.findall(r"^(?:FROM|From:) (\S+)", docker + apptainer, re.MULTILINE) == ["python:3.11-slim-bookworm"] * 2
     commands = [re.findall(r"pip install .*?(?=\n| \\)", text) for text in (docker, apptainer)]
     assert commands[0] == commands[1] and len(commands[0]) == 2
+    extras = set(re.search(r"videoadviser\[(.*?)\]", docker)[1].split(","))
+    assert extras <= set(importlib.metadata.metadata("videoadviser").get_all("Provides-Extra"))
     if shutil.which("apt-cache"):
         done = subprocess.run(["apt-cache", "show", *packages[0]], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

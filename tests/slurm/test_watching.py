@@ -66,6 +66,24 @@ def test_the_length_of_a_run_comes_from_its_shards(tmp_path: Path) -> None:
     assert total_steps({"data": {"shards": "s3://bucket/x"}, "train": train}) is None
 
 
+def test_the_eta_is_what_is_left_at_the_present_rate(tmp_path: Path) -> None:
+    from slurm.record import changing
+    from slurm.summary import rows
+
+    folder = Folder(tmp_path / "sweep")
+    write_json(tmp_path / "shards" / "manifest.json", {"splits": {"train": {"samples": 100}}})
+    config = {"task": "sentiment", "data": {"shards": str(tmp_path / "shards")}}
+    config["train"] = {"epochs": 4, "batch_size": 10, "max_steps": None}
+    write_json(folder.plan, {"points": [{"name": "a_seed-1", "group": "a", "seed": 1, "config": config}]})
+    line = {"step": 15, "epoch": 1, "split": "train", "samples_per_second": 5.0}
+    write_text(folder.run("a_seed-1") / "metrics.jsonl", json.dumps(line) + "\n")
+    assert rows(folder)[0].eta is None  # it does not run
+    with changing(folder, "a_seed-1") as record:
+        record.state = "running"
+    (found,) = rows(folder)
+    assert (found.step, found.total, found.eta) == (15, 40, 25 * 10 / 5.0)
+
+
 def test_the_pointer_tells_the_newest_complete_checkpoint(tmp_path: Path) -> None:
     assert checkpoint_step(tmp_path) == 0
     write_text(tmp_path / "checkpoints" / "latest", "step-120\n")
