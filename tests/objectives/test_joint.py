@@ -13,6 +13,7 @@ from vadv import config
 from vadv.models.batch import Batch
 from vadv.models.outputs import Output, TeacherOutput
 from vadv.objectives.distillers.crd import CRD
+from vadv.objectives.distillers.fitnet import FitNet
 from vadv.objectives.distillers.step import Step
 from vadv.objectives.joint import Joint
 from vadv.objectives.transfer import alone
@@ -97,6 +98,22 @@ def test_weight_zero_equals_dropping(junk: float) -> None:
     assert float(full[0].video.logit.grad[2].abs()) == 0
 
 
+def test_weight_zero_weighs_nothing_where_the_loss_of_zeros_is_something() -> None:
+    """Cross entropy of K zeros is log K, and FitNet's regressor has a bias."""
+    results = []
+    for rows in (3, 2):
+        torch.manual_seed(0)
+        logits = {name: torch.randn(3, 5)[:rows] for name in ("video", "prompt", "audio", "scores")}
+        outputs = {k: Output(logit=v, hidden=v, representation=v) for k, v in logits.items()}
+        scores = logits["scores"].log_softmax(1)
+        teacher = TeacherOutput(video=outputs["video"], prompt=outputs["prompt"], scores=scores)
+        label = torch.tensor([4, 0, 2])[:rows]
+        batch = Batch(weight=torch.tensor([1.0, 1.0, 0.0])[:rows], label=label, index=label, noise=label)
+        objective = Joint(config.Objective(), labels="class", first=Step(), second={"audio": FitNet(5, 5)})
+        results.append(objective(teacher, {"audio": outputs["audio"]}, batch))
+    torch.testing.assert_close(results[0], results[1])
+
+
 def test_sums_over_micro_batches_are_the_sum() -> None:
     teacher, students, batch = case()
     whole, _ = joint()(teacher, students, batch)
@@ -106,7 +123,7 @@ def test_sums_over_micro_batches_are_the_sum() -> None:
             video=output(VIDEO[rows]), prompt=output(PROMPT[rows]), scores=torch.tensor(SCORES[rows]).log()
         )
         b = Batch(weight=batch.weight[rows], label=batch.label[rows], index=batch.index[rows], noise=batch.noise[rows])
-        parts.append(joint()(t, {"text": output(TEXT[rows])}, b)[0])
+        parts.append(joint()(t, {"text": output(TEXT[rows])}, b)[0].detach())
     assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-6)
 
 

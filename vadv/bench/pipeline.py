@@ -27,8 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build/bench"), help="where they are kept (default: build/bench)"
     )
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--height", type=int, default=360)
+    parser.add_argument("--width", type=int, default=640, help="of the raw clips, in pixels (default: 640)")
+    parser.add_argument("--height", type=int, default=360, help="of the raw clips, in pixels (default: 360)")
     parser.add_argument("--workers", type=int, default=2, help="decoder processes of every way (default: 2)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each way; the best counts (default: 3)")
     parser.add_argument("--passes", type=int, default=2, help="passes over the clips in a run (default: 2)")

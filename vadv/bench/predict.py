@@ -39,6 +39,8 @@ def run(options: argparse.Namespace) -> list[Row]:
         per way: seconds, texts per second, ratio to the pipeline with batch_size=32 and to its default, and the
         largest difference from its numbers; for int8 also the test MAE where the student's labels are known.
     """
+    if options.texts < 1:
+        raise ValueError(f"--texts: expected 1 or more, found {options.texts}")
     texts = _file(options.input) if options.input else [text for text, _, _ in rated()[: options.texts]]
     with _student(options.student) as folder:
         seconds, found = _measure(_ways(folder, options.threads), texts, options.repeats)

@@ -80,7 +80,8 @@ def _server(student: str, engine: str) -> Iterator[int]:
         try:
             line = process.stderr.readline()
             if not line.startswith("listening on"):
-                raise ValueError(f"the service did not start: {(line + process.stderr.read()).strip()[-300:]}")
+                said = (line + process.stderr.read()).strip().splitlines()
+                raise ValueError(f"the service did not start: {said[-1] if said else 'it said nothing'}")
             yield int(line.rpartition(":")[2])
             process.terminate()
             if process.wait(60):

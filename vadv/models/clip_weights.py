@@ -146,8 +146,10 @@ def _open_clip(name: str, cfg: Mapping[str, Any], geometry: Geometry, weights: s
             weights_only=not _is_torchscript(weights),
         )
     except Exception as error:  # open_clip, the hub's client and torch raise a dozen kinds.
-        cause = str(error).split("\n")[0][:200]
-        raise ValueError(f"teacher.weights: cannot load {weights} for {name} ({cause}); {options}") from error
+        cause = f"{type(error).__name__}: " + str(error).split("\n")[0][:200]
+        raise ValueError(
+            f"teacher.weights: expected weights of {name} in {weights}, found what cannot be loaded ({cause}); {options}"
+        ) from error
     geometry = replace(geometry, image=frame_size, quick_gelu=quick)
     preprocess = open_clip.get_model_preprocess_cfg(model)
     clip = _assign(geometry, from_open_clip(model.state_dict()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vadv import config, parts
@@ -62,7 +63,7 @@ def load(settings: config.Student, seed: int) -> tuple[nn.Module, Any]:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-    except (OSError, KeyError, ImportError) as error:
+    except (OSError, KeyError, ImportError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:160]
         raise ValueError(
             f"student.model: cannot load {settings.model} ({cause}); expected a Hugging Face name or a folder with "
