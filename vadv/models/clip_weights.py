@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -146,7 +147,9 @@ def _open_clip(name: str, cfg: Mapping[str, Any], geometry: Geometry, weights: s
             weights_only=not _is_torchscript(weights),
         )
     except Exception as error:  # open_clip, the hub's client and torch raise a dozen kinds.
-        cause = f"{type(error).__name__}: " + str(error).split("\n")[0][:200]
+        # torch advises to load such a file without its protection: not repeated here.
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        cause = "no tensors, or more than tensors" if unsafe else str(error).split("\n")[0][:200]
         raise ValueError(
             f"teacher.weights: expected weights of {name} in {weights}, found what cannot be loaded ({cause}); {options}"
         ) from error
