@@ -24,9 +24,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
+from leftovers import PLACE, PREFIX, clear
 
 PACKAGES = (
     "munge libmunge2 libhwloc15 liblua5.1-0 slurm-wlm-basic-plugins slurm-client slurmctld slurmd slurmdbd "
@@ -38,10 +38,6 @@ CPUS, GPUS, MEMORY = 4, 2, 4000
 LARGEST_ARRAY = 8
 """MaxArraySize, small, so that tests can see arrays split."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-
-
-PLACE, PREFIX = Path("/tmp"), "slurm-lab-"
-"""Where labs have their folders, and how these begin."""
 
 
 class Unavailable(Exception):
@@ -335,52 +331,6 @@ def _end_descendants() -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=5)
-
-
-def members(folder: Path) -> list[Any]:
-    """Processes of the lab in a folder: daemons, steps, and what jobs started.
-
-    Daemons and jobs have the lab's slurm.conf in their environment. Steps write their title over theirs; they hold the
-    log of their node open.
-    """
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            mine = process.environ().get("SLURM_CONF") == str(folder / "slurm.conf")
-            for file in Path(f"/proc/{process.pid}/fd").iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    path = Path(os.readlink(file))  # noqa: PTH115
-                    mine |= folder in path.parents and path.name != "alive"  # whoever clears up has that one open
-            if mine and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def clear(place: Path = PLACE) -> list[Path]:
-    """Remove what labs left behind that were killed themselves; returns their folders.
-
-    A lab holds a lock in its folder as long as it lives. Daemons end with it, but steps of its jobs are then nobody's
-    children and may wait for ever.
-    """
-    import psutil
-
-    left = []
-    for alive in place.glob(f"{PREFIX}*/alive"):
-        with contextlib.suppress(OSError), alive.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            while orphans := members(alive.parent):
-                for process in orphans:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.kill()
-                psutil.wait_procs(orphans, timeout=10)
-            shutil.rmtree(alive.parent, ignore_errors=True)
-            left.append(alive.parent)
-    return left
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import lab as slurm_lab
 import psutil
 import pytest
+from leftovers import clear, members
 from sweeping import HERE, ROOT, Client, until
 
 
@@ -67,10 +68,10 @@ def test_kill_9_leaves_nothing_behind(killed: str) -> None:
         client = Client(slurm_lab.client_environment(folder))
         client.slurm("sbatch", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 3600 & wait; sleep 3600")
         until(lambda: "RUNNING" in client.slurm("squeue", "-h", "-o", "%T"), "a job that runs", 60)
-        assert len(slurm_lab.members(folder)) > 6 and folder not in slurm_lab.clear()
+        assert len(members(folder)) > 6 and folder not in clear()
         if killed == "the tests":
             tests.kill()
-            until(lambda: not folder.exists() and not slurm_lab.members(folder), "the end of the lab", 60)
+            until(lambda: not folder.exists() and not members(folder), "the end of the lab", 60)
         else:
             lab.send_signal(signal.SIGKILL)
             daemons = {
@@ -83,11 +84,11 @@ def test_kill_9_leaves_nothing_behind(killed: str) -> None:
                 "slurmd",
                 "slurmd-wlm",
             }
-            until(lambda: not daemons & {p.name() for p in slurm_lab.members(folder)}, "the end of the daemons", 60)
-            assert slurm_lab.members(folder)  # the job's step and its shell, which nobody ends
-            assert folder in slurm_lab.clear()
-            assert not folder.exists() and not slurm_lab.members(folder)
+            until(lambda: not daemons & {p.name() for p in members(folder)}, "the end of the daemons", 60)
+            assert members(folder)  # the job's step and its shell, which nobody ends
+            assert folder in clear()
+            assert not folder.exists() and not members(folder)
     finally:
         tests.kill()
         tests.wait()
-        slurm_lab.clear()
+        clear()
