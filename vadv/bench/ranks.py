@@ -53,6 +53,9 @@ def _rank(
         {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "DS_ACCELERATOR": "cpu"}
         | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     )
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of DeepSpeed's use of torch.distributed
     pipe.send(work(*arguments))
 
 
