@@ -17,6 +17,8 @@ from vadv.training.shapes import shapes_of
 TOKENS, FRAMES, PATCHES, WIDTH = 30, 8, 257, 1024
 PEAK, MFU = 989e12, 0.5
 """H100 in bf16 (configs/gpu-peaks.json), and the share of it that is assumed."""
+PRODUCTS, MEMORY, STREAMED = 0.7, 3.35e12, 0.8
+"""Share of the peak that large bf16 products reach; bytes per second of HBM3, and the share that streaming reaches."""
 NODE = 8
 """GPUs of a node."""
 NVLINK, NETWORK, DISK, HOST = 450e9, 50e9, 5e9, 20e9
@@ -45,6 +47,9 @@ def main() -> None:
     features = FRAMES * PATCHES * WIDTH * 2
     print(f"trained {trained / 1e6:.0f} M, frozen {frozen / 1e6:.0f} M; TFLOP per clip: {full / 1e12:.2f}, from the "
           f"cache {cached / 1e12:.2f}; a clip's features in bf16: {features / 1e6:.1f} MB")  # fmt: skip
+    for name, width, tokens in (("ViT-L/14", WIDTH, PATCHES), ("RoBERTa-Large", 1024, 256)):
+        eager, fused = (roofline(width, tokens, fused) for fused in (False, True))
+        print(f"{name}: at most {100 * eager:.0f} % of the peak, {100 * fused:.0f} % with its element-wise parts fused")
     print(
         "\n| GPUs | clips per GPU | from | model, ms | gradients, ms | agreement, ms | clips/s | cores per GPU or disk per node | first bottleneck |"
     )
@@ -82,6 +87,18 @@ def main() -> None:
         print(
             f"| {gpus} | {share / 1e9:.3f} | {wait:.2f} | {written:.1f} | {gpus * 176e6 / 1e9:.1f} GB read, {gpus * 176e6 / SHARED:.0f} s |"
         )
+
+
+def roofline(width: int, tokens: int, fused: bool) -> float:
+    """Share of the peak that a transformer block can reach in bf16: matrix products at 70 % of it, then memory.
+
+    Per token, in bytes: two layer norms (4 widths), GELU on 4 widths (8), two residual sums (6); a compiler fuses all but
+    a third of these with their neighbours. Products are compute-bound at the sizes here, and their own traffic hides.
+    """
+    flops = 24.0 * width**2 + 4.0 * tokens * width
+    moved = 2.0 * width * (4 + 8 + 6) * (1 / 3 if fused else 1)
+    seconds = flops / (PRODUCTS * PEAK) + moved / (STREAMED * MEMORY)
+    return flops / seconds / PEAK
 
 
 def communication(trained: int, gpus: int) -> float:

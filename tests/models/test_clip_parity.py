@@ -232,3 +232,15 @@ def test_mistakes_are_named_in_one_line(change: dict[str, Any], message: str) ->
     with pytest.raises(ValueError, match=message) as caught:
         build_teacher(config.Teacher(**({"clip": "configs/clip/tiny.json"} | change)), seed=1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_compiled_tower_gives_the_same_features() -> None:
+    frames = torch.randint(0, 256, (2, 4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    found = []
+    for compiled in (False, True):
+        settings = config.Teacher(clip="configs/clip/tiny.json", weights="random", compile=compiled)
+        tower = build_teacher(settings, seed=1, frames=4, frame_size=64).clip
+        assert (tower._compiled_call_impl is not None) == compiled
+        with torch.inference_mode():
+            found.append(tower.tokens(frames))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
