@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -237,6 +238,18 @@ while len(pool.pids()) < 3:
 print("ready", flush=True)
 time.sleep(1000)
 """
+
+
+def test_the_end_of_a_decoder_and_of_its_link_may_be_told_at_once(shard, monkeypatch):
+    waiting = selectors.DefaultSelector.select
+
+    def late(self, timeout=None):
+        time.sleep(0.05)  # both are there by then
+        return waiting(self, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", late)
+    cause = "crash: its decoder ended with exit code 1"
+    assert run(shard(["ok", "raise", "ok", "ok", "raise"]), workers=2) == expected(5, at1=cause, at4=cause)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
