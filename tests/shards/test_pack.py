@@ -385,22 +385,3 @@ def test_units_are_fixed_before_any_clip_is_opened() -> None:
         ("train/000002.tar", 6, 1),
         ("test/000000.tar", 0, 2),
     ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["csv", "--root", "nowhere", "--out", "out"], "expected a table at nowhere/clips.csv"),
-        (["csv", "--root", "nowhere", "--out", "out", "--gop", "0"], "--gop: expected 1 to 1000"),
-        (["csv", "--root", "nowhere", "--out", "out", "--workers", "0"], "--workers: expected 1 or more"),
-        (["csv", "--root", "nowhere", "--out", "out", "--fer-onnx", "no.onnx"], "--fer-onnx: expected an ONNX file"),
-        (["csv", "--root", "nowhere", "--out", "out", "--openface", "no"], "--openface: expected a folder"),
-    ],
-)
-def test_mistakes_are_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(PACK), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
