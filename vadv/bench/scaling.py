@@ -12,6 +12,7 @@ import json
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> list[Row]:
     """Measure steps, then messages per ZeRO stage."""
     best: dict[int, float] = {}
+    apart = float("inf")
     for _ in range(options.repeats):
         for size in (1, options.ranks):
             found = _run(options, size, "zero1", options.steps, count=False)
             best[size] = min(best.get(size, float("inf")), found["seconds"])
+        with ThreadPoolExecutor(options.ranks) as side_by_side:
+            runs = [side_by_side.submit(_run, options, 1, "zero1", options.steps, False) for _ in range(options.ranks)]
+            apart = min(apart, max(run.result()["seconds"] for run in runs))
     rows = [
         Row(
             f"scaling: a step on {size} rank(s), {options.clips} clips each",
@@ -54,6 +59,8 @@ def run(options: argparse.Namespace) -> list[Row]:
         )
         for size, seconds in best.items()
     ]
+    # Cores that share a cache, a memory bus or each other's units slow each other down without a message.
+    rows.append(Row(f"scaling: {options.ranks} single ranks side by side", apart, "s", best[1] / apart, "one rank"))
     for stage in range(4):
         found = _run(options, options.ranks, f"zero{stage}", 2, count=True)
         expected = theory(stage, found["trainable"], found["frozen"])
