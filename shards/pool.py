@@ -218,7 +218,7 @@ class DecoderPool:
                 if not data:
                     return False
                 self._hear(json.loads(data))
-            elif key.data is self._decoders.get(key.data.number):  # not one whose end was heard of just now
+            elif key.data in self._decoders.values():  # not one whose end was heard of just now
                 self._read(key.data)
         now = time.monotonic()
         for decoder in list(self._decoders.values()):

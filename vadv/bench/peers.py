@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vadv.bench.ranks import free_port
 from vadv.bench.table import Row
 
 
@@ -70,7 +71,11 @@ def run(options: argparse.Namespace) -> list[Row]:
 def _measure(way: str, options: argparse.Namespace) -> dict[str, float]:
     task = json.dumps({k: getattr(options, k) for k in ("shards", "steps", "batch", "clip", "images")})
     command = [sys.executable, "-m", "vadv.bench.peers", way, task]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DS_ACCELERATOR": "cpu"})
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    if way == "trainer":  # DeepSpeed would look for MPI
+        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+        environment["MASTER_PORT"] = str(free_port())
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise ValueError(f"{way} failed: {' '.join(done.stderr.strip().splitlines()[-1:])}")
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -25,10 +25,7 @@ def on_ranks(size: int, work: Callable[..., Any], *arguments: Any, environment: 
         ValueError: a rank ended early; its own message is on standard error.
     """
     context = multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = []
+    port, ranks = free_port(), []
     with _set(environment):
         for rank in range(size):
             ours, theirs = context.Pipe()
@@ -44,6 +41,14 @@ def on_ranks(size: int, work: Callable[..., Any], *arguments: Any, environment: 
         for _, process in ranks:
             process.join(30)
             process.kill()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _rank(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from vadv.bench.ranks import free_port
 from vadv.bench.table import Row
 
 IMPORTS = "import torch, deepspeed, transformers"
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         best["help"] = min(best["help"], _whole([sys.executable, "launch/train.py", "--help"], environment))
         best["python"] = min(best["python"], _first_step([sys.executable, *train], environment))
         launcher = str(Path(sys.executable).with_name("deepspeed"))
-        two = [launcher, "--num_accelerators", "2", "--master_port", str(_free_port()), *train]
+        two = [launcher, "--num_accelerators", "2", "--master_port", str(free_port()), *train]
         best["deepspeed"] = min(best["deepspeed"], _first_step(two, environment))
     rows = [
         Row(f"start: python -c '{IMPORTS}'", best["imports"], "s"),
@@ -87,10 +87,3 @@ def _kill_all(process: subprocess.Popen[str]) -> None:
         for member in family:
             member.kill()
         psutil.wait_procs(family, timeout=10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
