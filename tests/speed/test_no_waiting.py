@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vadv.bench.made import alone, config_of
@@ -68,3 +70,19 @@ def test_only_log_lines_read_values(bench: Bench) -> None:
     # DeepSpeed itself asks once a step whether the gradients' norm is a number.
     assert not ours, quiet.found
     assert logging.found["vadv: stepping.py <listcomp>"] + logging.found["vadv: stepping.py <genexpr>"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("bench", ["zero1", "bf16"], indirect=True)
+def test_a_gpu_is_waited_for_in_log_lines_only(bench: Bench) -> None:
+    """As torch's own debug mode tells it; DeepSpeed's one question a step is not ours."""
+    bench.ours()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            bench.ours()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    ours = [str(w.message) for w in told if "/vadv/" in w.filename or "/shards/" in w.filename]
+    assert not ours
