@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,3 +122,9 @@ def test_a_folder_is_replaced_in_one_move(tmp_path: Path) -> None:
         raise RuntimeError("no space")
     assert (target / "weights").read_text() == "second"
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["student"]
+
+
+def test_undefined_metrics_become_null(tmp_path: Path) -> None:
+    """A validation split whose labels are all 0 has no F1 of positive against negative; the student is kept anyway."""
+    folder.write_json(tmp_path / "a.json", {"f1": float("nan"), "more": [np.float32("inf"), np.int64(3)], "mae": 0.5})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"f1": None, "more": [None, 3], "mae": 0.5}

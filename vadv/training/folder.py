@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shards.dataset import ClipSet
 from vadv.config import Config
 from vadv.config_file import dump, load
@@ -101,8 +103,9 @@ def cut_back(run: Path, step: int) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole, or not at all."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    """Write a JSON file whole, or not at all. JSON knows no NaN: undefined metrics become null."""
+    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -126,6 +129,16 @@ def replaced(path: Path) -> Iterator[Path]:
         path.rename(old)
     scratch.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def _logged_until(line: str, step: int) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from torch import nn
 
 from shards.dataset import ClipSet
@@ -37,25 +35,23 @@ def write_result(
     steps = max(1, state.step)
     write_json(
         run / RESULT,
-        _finite(
-            {
-                "state": "finished",
-                "task": config.task,
-                "dataset": clips["train"].dataset,
-                "variant": variant(config),
-                "seed": config.seed,
-                "splits": {split: evaluation.metrics for split, evaluation in found.items()},
-                "clips": {split: len(part) for split, part in clips.items()},
-                "best": state.best,
-                "steps": state.step,
-                "epochs": state.epoch,
-                "skipped_steps": state.skipped,
-                "parameters": parameters,
-                "wall_seconds": state.seconds,
-                "samples_per_second": steps * config.train.batch_size / state.seconds,
-                "config": asdict(config),
-            }
-        ),
+        {
+            "state": "finished",
+            "task": config.task,
+            "dataset": clips["train"].dataset,
+            "variant": variant(config),
+            "seed": config.seed,
+            "splits": {split: evaluation.metrics for split, evaluation in found.items()},
+            "clips": {split: len(part) for split, part in clips.items()},
+            "best": state.best,
+            "steps": state.step,
+            "epochs": state.epoch,
+            "skipped_steps": state.skipped,
+            "parameters": parameters,
+            "wall_seconds": state.seconds,
+            "samples_per_second": steps * config.train.batch_size / state.seconds,
+            "config": asdict(config),
+        },
     )
 
 
@@ -72,14 +68,3 @@ def count_parameters(module: nn.Module) -> dict[str, int]:
         if getattr(module, part, None) is not None
     }
     return {**counted, "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad)}
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: undefined metrics become null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
