@@ -6,7 +6,6 @@ docs/commands.md says the same to users.
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import os
 import re
@@ -14,9 +13,11 @@ import shutil
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+from vadv.spelling import did_you_mean
 
 FINE = 0
 """All well."""
@@ -186,12 +187,6 @@ class Parser(argparse.ArgumentParser):
             if isinstance(action, argparse._SubParsersAction):
                 for parser in action.choices.values():
                     yield from parser._names()
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest of the known words, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def option_of(name: str, kind: Any, text: str, default: Any) -> argparse.Action:

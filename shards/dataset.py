@@ -167,8 +167,7 @@ class ClipSet:
 
     def where(self, shard: int) -> str:
         """Path of a shard for people."""
-        number, entry = self._entries[shard]
-        return entry.file if len(self.folders) == 1 else f"{self.folders[number]}/{entry.file}"
+        return self._entries[shard][1].file if len(self.folders) == 1 else self._path(shard)
 
     def _path(self, shard: int) -> str:
         number, entry = self._entries[shard]

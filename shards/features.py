@@ -6,7 +6,6 @@ different models, log-mel statistics and VGGish for one, and must not be mixed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shards import audio, visual
+from shards.checksum import sha256_of
 from shards.probe import BadClip
 from shards.transcode import sample_indices
 
@@ -125,4 +125,4 @@ def digest(path: Path) -> str:
     """SHA-256 of a model's file, by which it is told from others."""
     if not path.is_file():
         raise FileNotFoundError(f"expected an ONNX model, found no file {path}")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_of(path)

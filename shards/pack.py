@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards.checksum import sha256_of
 from shards.durable import sync_folder, write_whole, written_whole
 from shards.index import ShardIndex, index_path
 from shards.journal import Journal, Unit, require_same, units_of
@@ -77,7 +78,7 @@ class Options:
 
     def settings(self) -> dict[str, Any]:
         """What decides the bytes, for the manifest and for telling packs apart."""
-        model = hashlib.sha256(self.fer_onnx.read_bytes()).hexdigest() if self.fer_onnx else "fer"
+        model = sha256_of(self.fer_onnx) if self.fer_onnx else "fer"
         detector = "openface" if self.openface else "mtcnn"
         settings = {"revision": REVISION, **asdict(self.coding), "shard_clips": self.shard_clips}
         return {**settings, "faces": detector, "expression": model}

@@ -5,7 +5,6 @@ Nothing of the folder is trusted: it may come from a stranger. Clips are decoded
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards.checksum import sha256_of
 from shards.index import BadIndex, ShardIndex, index_path
 from shards.manifest import Manifest, Shard, label_statistics, read_manifest
 from shards.progress import Progress
@@ -141,7 +141,7 @@ def _shard(folder: Path, shard: Shard, report: Report, fast: bool, bar: Progress
         if size != shard.bytes:
             report.add(shard.file, "wrong size", f"expected {shard.bytes} bytes, found {size}")
         index = None if fast else ShardIndex.build(path)
-        digest = index.sha256 if index else _sha256(path)
+        digest = index.sha256 if index else sha256_of(path)
     except OSError as error:
         report.add(shard.file, "unreadable", error.strerror or str(error))
         bar.update(shard.bytes)
@@ -174,14 +174,6 @@ def _stored_index(tar: Path, name: str, built: ShardIndex, report: Report) -> No
         report.add(where, "stale index", "it belongs to another tar; delete it, it is made again")
     elif stored.tobytes() != built.tobytes():
         report.add(where, "wrong index", "it differs from what the tar holds; delete it, it is made again")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _tasks(folder: Path, split: str, shard: Shard, index: ShardIndex, manifest: Manifest) -> Iterator[ClipTask]:

@@ -7,7 +7,6 @@ deviation over time, 2 E numbers: what is seen, and how much it changes, which t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shards.audio import onnx_session
+from shards.checksum import sha256_of
 from shards.frames import show
 
 if TYPE_CHECKING:
@@ -127,9 +127,5 @@ def describe(model: str, weights: str) -> str:
         raise ValueError(f"--clip: expected an open_clip model JSON, found no file {model}")
     shape = json.dumps(json.loads(path.read_text()), sort_keys=True) if path.suffix == ".json" else model
     if file.is_file():  # by its content: the same file lies elsewhere on another machine
-        content = hashlib.sha256()
-        with file.open("rb") as opened:
-            while block := opened.read(2**24):
-                content.update(block)
-        weights = content.hexdigest()
+        weights = sha256_of(file)
     return f"{shape} {weights}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shards.checksum import sha256_of
 from vadv.training import checkpoints
 
 
@@ -14,7 +15,7 @@ def make(folder: Path, step: int, keep: int = 10) -> Path:
     saving = folder / checkpoints.SAVING / f"step-{step}"
     saving.mkdir(parents=True)
     (saving / "weights.pt").write_bytes(bytes(range(256)) * step)
-    files = {"weights.pt": {"bytes": 256 * step, "sha256": checkpoints.digest(saving / "weights.pt")}}
+    files = {"weights.pt": {"bytes": 256 * step, "sha256": sha256_of(saving / "weights.pt")}}
     content: dict[str, Any] = {"files": files, "step": step, "world_size": 2, "zero_stage": 1, "state": {"step": step}}
     return checkpoints.publish(saving, folder, content, keep)
 

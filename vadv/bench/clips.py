@@ -6,7 +6,6 @@ wanted size, played back and forth, and encoded as sites encode: x264, medium, a
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
 import itertools
@@ -115,6 +114,7 @@ def write_set(folder: Path, clips: list[bytes] | list[tuple[bytes, int]]) -> Non
     """A data set of these clips, written with the webdataset package, with its manifest and indexes."""
     from webdataset.writer import TarWriter
 
+    from shards.checksum import sha256_of
     from shards.index import ShardIndex, index_path
     from shards.manifest import Manifest, Shard, Split
 
@@ -138,7 +138,7 @@ def write_set(folder: Path, clips: list[bytes] | list[tuple[bytes, int]]) -> Non
             writer.close()
         index = ShardIndex.build(path)
         index.save(index_path(path))
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256_of(path)
         entries.append(Shard(file=f"train/{number:06d}.tar", bytes=index.bytes, sha256=digest, samples=len(index)))
     manifest = Manifest(dataset="bench", task="sentiment", splits={"train": Split(shards=tuple(entries))})
     (folder / "manifest.json").write_text(manifest.to_json())

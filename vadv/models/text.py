@@ -53,20 +53,18 @@ def lay(texts: Sequence[Sequence[int]]) -> Text:
 
     The result depends on the texts alone.
     """
-    total = sum(map(len, texts))
-    rows: list[list[int]] = []
+    lengths = list(map(len, texts))
+    total = sum(lengths)
     for count in range(-(-total // ROW), 0, -1):
-        rows = _spread(list(map(len, texts)), count)
-        longest = max(sum(len(texts[number]) for number in row) for row in rows)
-        if count * longest - total <= WASTE * count * longest:
+        rows, length = _spread(lengths, count)
+        if count * length - total <= WASTE * count * length:
             break
-    length = max(sum(len(texts[number]) for number in row) for row in rows)
     ids, clip, place = ([[fill] * length for _ in rows] for fill in (0, FILLER, 0))
     first = [0] * len(texts)
     for r, row in enumerate(rows):
         at = 0
         for number in row:
-            size = len(texts[number])
+            size = lengths[number]
             ids[r][at : at + size] = texts[number]
             clip[r][at : at + size] = [number] * size
             place[r][at : at + size] = range(size)
@@ -81,12 +79,12 @@ def lay(texts: Sequence[Sequence[int]]) -> Text:
     )
 
 
-def _spread(lengths: list[int], count: int) -> list[list[int]]:
-    """Numbers of the texts in each row: the longest first, each to the row that is shortest yet."""
+def _spread(lengths: list[int], count: int) -> tuple[list[list[int]], int]:
+    """Numbers of the texts in each row, the longest first and each to the row that is shortest yet; the longest row."""
     rows: list[list[int]] = [[] for _ in range(count)]
     sizes = [0] * count
     for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
         shortest = sizes.index(min(sizes))
         rows[shortest].append(number)
         sizes[shortest] += lengths[number]
-    return rows
+    return rows, max(sizes)

@@ -10,7 +10,6 @@ A folder counts only with its complete.json, which is written last, after every 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from shards.checksum import sha256_of
 
 COMPLETE = "complete.json"
 LATEST = "latest"
@@ -47,15 +48,6 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
-
-
 def read(path: Path) -> Checkpoint:
     """Read and check one checkpoint folder.
 
@@ -76,7 +68,7 @@ def read(path: Path) -> Checkpoint:
         size = file.stat().st_size if file.is_file() else None
         if size != expected["bytes"]:
             raise ValueError(f"{file}: expected {expected['bytes']} bytes, found {'no file' if size is None else size}")
-        if digest(file) != expected["sha256"]:
+        if sha256_of(file) != expected["sha256"]:
             raise ValueError(f"{file}: damaged, its SHA-256 is not the one in {COMPLETE}")
     return found
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
+from shards.checksum import sha256_of
 from vadv.training import checkpoints
 from vadv.training.distributed import World
 
@@ -155,7 +156,7 @@ class Saver:
                     os.fsync(file.fileno())
                 self._files[str(path.relative_to(saving))] = {
                     "bytes": path.stat().st_size,
-                    "sha256": checkpoints.digest(path),
+                    "sha256": sha256_of(path),
                 }
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
             self._failure = _line(error)
