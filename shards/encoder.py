@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from shards.audio_track import AudioTrack
-from shards.packed_form import TICKS, Coding, add_packed_video, fitted
+from shards.frames import resize
+from shards.packed_form import TICKS, Coding, add_packed_video, stored_size
 from shards.probe import Facts
 
 
@@ -22,16 +23,16 @@ class Encoder:
 
         self.facts = facts
         self.turns = (facts.rotation // 90) % 4
-        self.size = fitted(facts.width, facts.height, facts.aspect, coding.short_side)
+        self.size = stored_size(facts.width, facts.height, facts.aspect, coding.short_side)
         self.buffer = io.BytesIO()
         # bitexact leaves out versions and dates: the same input gives the same bytes.
         self.container = av.open(self.buffer, "w", "mp4", container_options={"fflags": "+bitexact"})
         upright = self.size[::-1] if self.turns % 2 else self.size
         self.stream = add_packed_video(self.container, *upright, Fraction(facts.rate).limit_denominator(1001), coding)
         self.sound: AudioTrack | None = None
-        self.reformatter = VideoReformatter()
+        self.to_rgb, self.to_yuv = VideoReformatter(), VideoReformatter()
         # The same result on every processor.
-        self.scaling = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+        self.exact = {"interpolation": Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT}
         self.tick = -1
 
     def listen(self, container: Any) -> Any | None:
@@ -44,18 +45,21 @@ class Encoder:
 
     def add(self, frame: Any) -> None:
         """Encode one frame, at its own time: a variable frame rate stays one."""
+        import av
         from av.video.reformatter import ColorRange
 
         if self.tick < 0:
             self._tag(frame)
-        full_range = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-        ranges = {"src_color_range": ColorRange.JPEG, "dst_color_range": ColorRange.MPEG} if full_range else {}
-        width, height = self.size
-        picture = self.reformatter.reformat(
-            frame, width, height, "yuv420p", interpolation=self.scaling, threads=1, **ranges
+        full, limited = ColorRange.JPEG, ColorRange.MPEG
+        found = full if frame.format.is_rgb or frame.format.name.startswith("yuvj") else None  # else what it says
+        rgb = self.to_rgb.reformat(
+            frame, format="rgb24", src_color_range=found, dst_color_range=full, threads=1, **self.exact
         )
-        if self.turns:
-            picture = turned(picture, self.turns)
+        pixels = np.ascontiguousarray(np.rot90(resize(rgb.to_ndarray(), *self.size), self.turns))
+        picture = self.to_yuv.reformat(
+            av.VideoFrame.from_ndarray(pixels, format="rgb24"), format="yuv444p", src_color_range=full,
+            dst_color_range=limited, dst_colorspace=self.matrix, threads=1, **self.exact,
+        )  # fmt: skip
         tick = self.tick + 1 if frame.time is None else round((frame.time - self.facts.origin) * TICKS)
         self.tick = max(self.tick + 1, tick, 0)
         picture.pts, picture.time_base = self.tick, Fraction(1, TICKS)
@@ -63,9 +67,11 @@ class Encoder:
         self.container.mux(self.stream.encode(picture))
 
     def _tag(self, frame: Any) -> None:
-        """Say which YUV matrix the numbers mean: they stay the source's."""
+        """Say which YUV matrix the numbers mean: the source's, so that readers show what they show of the source."""
+        RGB, UNSPECIFIED = 0, 2
+        self.matrix = UNSPECIFIED if frame.colorspace == RGB else int(frame.colorspace)
         context = self.stream.codec_context
-        context.colorspace = frame.colorspace
+        context.colorspace = self.matrix
         context.color_primaries = frame.color_primaries
         context.color_trc = frame.color_trc
 
@@ -76,19 +82,3 @@ class Encoder:
             self.sound.finish()
         self.container.close()
         return self.buffer.getvalue()
-
-
-def turned(picture: Any, turns: int) -> Any:
-    """A yuv420p frame turned counter-clockwise by `turns` quarters."""
-    import av
-
-    width, height = picture.width, picture.height
-    flat = picture.to_ndarray().reshape(-1)
-    sizes = [(height, width), (height // 2, width // 2), (height // 2, width // 2)]
-    planes, at = [], 0
-    for rows, columns in sizes:
-        plane = flat[at : at + rows * columns].reshape(rows, columns)
-        planes.append(np.rot90(plane, turns).reshape(-1))
-        at += rows * columns
-    columns = height if turns % 2 else width
-    return av.VideoFrame.from_ndarray(np.concatenate(planes).reshape(-1, columns), format="yuv420p")

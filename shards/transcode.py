@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shards.encoder import Encoder
-from shards.packed_form import Coding, fitted, is_packed
+from shards.packed_form import Coding, is_packed, stored_size
 from shards.probe import MOST_MISSING, BadClip, Facts, open_clip, probe, video_stream, within
 from shards.sample import is_container
 
@@ -167,6 +167,6 @@ class _Pass:
 
 def to_rgb(frame: Any, short_side: int) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a frame, upright, at most `short_side` on the shorter side."""
-    width, height = fitted(frame.width, frame.height, 1.0, short_side)
+    width, height = stored_size(frame.width, frame.height, 1.0, short_side)
     picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC", threads=1)
     return np.ascontiguousarray(np.rot90(picture.to_ndarray(), (frame.rotation // 90) % 4))

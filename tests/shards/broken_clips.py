@@ -31,6 +31,7 @@ def write_clip(
     aspect: Fraction | None = None,
     black: bool = False,
     sound: str | None = None,
+    matrix: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """A video file in the container of its ending.
@@ -38,6 +39,7 @@ def write_clip(
     Args:
         times: time of each frame in milliseconds, for a variable frame rate.
         rotation: degrees counter-clockwise that players turn the picture.
+        matrix: number of the YUV matrix, 1 for BT.709; the default is unnamed, BT.601.
         sound: codec of a sound track of a low tone, or None.
     """
     import av
@@ -54,10 +56,14 @@ def write_clip(
             stream.codec_context.sample_aspect_ratio = aspect
         if rotation:
             stream.set_display_rotation(rotation)
+        if matrix:
+            stream.codec_context.colorspace = matrix
         voice = container.add_stream(sound, rate=16000, layout="mono") if sound else None
         for number in range(frames):
             shown = np.zeros((height, width, 3), np.uint8) if black else picture(number, width, height)
             frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
+            if matrix:
+                frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix)
             if times:
                 frame.pts, frame.time_base = times[number], Fraction(1, 1000)
             else:
