@@ -12,9 +12,6 @@ from typing import Any
 
 from slurm.folder import read_json
 
-MEASURES = {"sentiment": ("text", "mae", "MAE"), "retrieval": ("students", "map_mean", "mAP")}
-"""What selects the best student, by task: output and metric in metrics.jsonl, and its name for people."""
-
 
 @dataclass(kw_only=True)
 class Progress:
@@ -22,13 +19,15 @@ class Progress:
 
     Attributes:
         step, epoch: of the last line; None before the first.
-        best: lowest validation MAE of the student so far; of the retrieval task the highest mean mAP.
+        best: best validation score of the student so far.
+        measure: what people call that score, such as MAE; the run says which one its task selects by.
         rate: clips per second over all ranks, of the last training line.
     """
 
     step: int | None = None
     epoch: int | None = None
     best: float | None = None
+    measure: str | None = None
     rate: float | None = None
 
 
@@ -68,7 +67,7 @@ def progress(run: Path) -> Progress:
     for line in whole.decode("utf-8", errors="replace").splitlines():
         try:
             _note(seen, json.loads(line))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, LookupError, TypeError):
             continue
     _READ[path] = offset + len(whole), seen
     return seen
@@ -83,19 +82,23 @@ def _note(seen: Progress, entry: dict[str, Any]) -> None:
     if entry.get("split") == "train":
         seen.rate = entry.get("samples_per_second", seen.rate)
     elif entry.get("split") == "valid":
-        for output, metric, _ in MEASURES.values():
-            value = entry.get(output, {}).get(metric)
-            better = min if metric == "mae" else max
-            if isinstance(value, (int, float)) and math.isfinite(value):
-                seen.best = float(value) if seen.best is None else better(seen.best, float(value))
+        measure = entry["measure"]
+        value = entry[measure["output"]][measure["metric"]]
+        if math.isfinite(value):
+            better = min if measure["better"] == "low" else max
+            seen.best = value if seen.best is None else better(seen.best, value)
+            seen.measure = measure["name"]
 
 
-def best(result: Mapping[str, Any]) -> float | None:
-    """The same of a finished run, from its result.json."""
-    found = result.get("best") or {}
-    if "map_error" in found:
-        return 1.0 - float(found["map_error"])
-    return next((value for name, value in found.items() if name not in ("epoch", "step")), None)
+def finished(result: Mapping[str, Any]) -> Progress:
+    """The same of a finished run, from its result.json: it need not be read line by line."""
+    epochs, measure = result.get("epochs"), result.get("measure") or {}
+    return Progress(
+        step=result.get("steps"),
+        epoch=epochs - 1 if epochs else None,
+        best=(result.get("best") or {}).get(measure.get("metric")),
+        measure=measure.get("name"),
+    )
 
 
 def total_steps(config: Mapping[str, Any]) -> int | None:

@@ -13,8 +13,7 @@ from slurm.queue import Queued, SlurmError, my_jobs
 from slurm.summary import Row, write
 
 COLUMNS = ("point", "state", "job", "node", "step", "epoch", "best valid {}", "ETA", "retries", "last error")
-"""The metric is that of the points' task: MAE, or mAP of retrieval."""
-
+"""The metric is the one that the points' runs say, once they were validated."""
 
 OVER = ("finished", "failed", "cancelled")
 """States after which nothing happens by itself."""
@@ -28,8 +27,8 @@ def table(found: list[Row], queue: dict[str, Queued], width: int | None = None) 
         queue: what Slurm says of their jobs; empty without Slurm.
         width: of the terminal in characters; None cuts nothing.
     """
-    measures = "/".join(sorted({row.measure for row in found})) or "MAE"
-    cells = [tuple(name.format(measures) for name in COLUMNS), *(_cells(row, queue) for row in found)]
+    measures = "/".join(sorted({row.measure for row in found if row.measure}))
+    cells = [tuple(name.format(measures).strip() for name in COLUMNS), *(_cells(row, queue) for row in found)]
     widths = [max(len(line[n]) for line in cells) for n in range(len(COLUMNS) - 1)]
     lines = []
     for line in cells:

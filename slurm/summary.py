@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm.folder import Folder, write_json, write_text
-from slurm.progress import MEASURES, Progress, best, progress, result, total_steps
+from slurm.progress import finished, progress, result, total_steps
 from slurm.record import Record, read_record
 
 FORMAT = 1
@@ -24,7 +24,8 @@ class Row:
     Attributes:
         plan: what plan.json says of the point.
         total: optimizer steps of the whole run, where known.
-        best: best validation MAE so far, or mean mAP; `measure` says which.
+        best: best validation score so far, None before the first.
+        measure: what that score is called.
         eta: seconds to go for a running point, where they can be told.
         result: result.json of a finished one.
     """
@@ -35,6 +36,7 @@ class Row:
     total: int | None
     epoch: int | None
     best: float | None
+    measure: str | None
     eta: float | None
     result: dict[str, Any] | None
 
@@ -42,12 +44,6 @@ class Row:
     def name(self) -> str:
         """Name of the point."""
         return str(self.plan["name"])
-
-    @property
-    def measure(self) -> str:
-        """Name of the metric that `best` is."""
-        task = self.plan.get("config", {}).get("task", "sentiment")
-        return MEASURES[task][2] if task in MEASURES else "score"
 
     @property
     def state(self) -> str:
@@ -76,10 +72,7 @@ def write(folder: Folder) -> list[Row]:
 def _row(folder: Folder, plan: dict[str, Any]) -> Row:
     run = folder.run(plan["name"])
     record, done = read_record(folder, plan["name"]), result(run)
-    # A finished run need not be read line by line.
-    seen = progress(run) if done is None else Progress(step=done.get("steps"), best=best(done))
-    if done is not None and done.get("epochs"):
-        seen.epoch = done["epochs"] - 1
+    seen = progress(run) if done is None else finished(done)
     total, step = total_steps(plan["config"]), seen.step
     eta = None
     if record.state == "running" and seen.rate and total is not None and step is not None:
@@ -91,6 +84,7 @@ def _row(folder: Folder, plan: dict[str, Any]) -> Row:
         total=total,
         epoch=seen.epoch,
         best=seen.best,
+        measure=seen.measure,
         eta=eta,
         result=done,
     )
@@ -111,7 +105,8 @@ def _entry(folder: Folder, row: Row) -> dict[str, Any]:
         "attempts": record.attempts,
         "step": row.step,
         "epoch": row.epoch,
-        f"best_valid_{row.measure.lower()}": row.best,
+        "best_valid": row.best,
+        "measure": row.measure,
         "error": record.error,
         "history": record.history,
         "splits": (row.result or {}).get("splits", {}),

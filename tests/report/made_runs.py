@@ -126,6 +126,7 @@ def write_run(
             "seed": seed,
             "splits": {"valid": scores, "test": scores},
             "clips": {"train": 600, "valid": len(label), "test": len(label)},
+            "measure": {"output": "text", "metric": "mae", "name": "MAE", "better": "low"},
             "best": {"epoch": 2, "step": 90, "mae": scores["text"]["mae"]},
             "steps": 90,
             "epochs": 3,
@@ -156,7 +157,7 @@ def write_retrieval(
     method: str | None = None,
 ) -> Path:
     """A run folder of the retrieval task; with `method`, the result of a comparator (vadv/comparators/results.py)."""
-    from vadv.tasks.retrieval import retrieval_metrics
+    from vadv.tasks.retrieval import Retrieval, retrieval_metrics
 
     folder.mkdir(parents=True)
     config = asdict(Config(seed=seed, task="retrieval"))
@@ -174,6 +175,7 @@ def write_retrieval(
         "variant": config["objective"]["variant"] if config["teacher"] else "student alone",
         "seed": seed,
         "splits": {"valid": scores, "test": scores},
+        "measure": asdict(Retrieval.measure),
         "wall_seconds": 9.0,
         "config": config,
     }

@@ -43,6 +43,11 @@ def test_one_name_twice_becomes_the_path(tmp_path: Path) -> None:
         ),
         (
             '{"seed": 1, "task": "sentiment", "dataset": "x", "splits": {}, "config": {"student": {"model": "m"}}}',
+            "expected measure with better, metric, name, output, found nothing",
+        ),
+        (
+            '{"seed": 1, "task": "sentiment", "dataset": "x", "splits": {}, "config": {"student": {"model": "m"}},'
+            '"measure": {"output": "text", "metric": "mae", "name": "MAE", "better": "low"}}',
             "no student.frozen",
         ),
     ],

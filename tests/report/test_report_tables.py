@@ -302,7 +302,8 @@ def test_every_point_of_a_shipped_sweep_is_in_its_table(path: Path, monkeypatch:
         shards = [shards.removeprefix("data/").removesuffix("-shards") for shards in point.config.data.folders()]
         scores = {"mae": 0.5, "acc2": 0.8, "map_mean": 0.5, "n": 9}
         heads = dict.fromkeys(("text", "video", "scores", "students"), scores)
-        result = {"seed": config["seed"], "splits": {"test": heads}, "config": config}
+        measure = {"output": "text", "metric": "mae", "name": "MAE", "better": "low"}
+        result = {"seed": config["seed"], "splits": {"test": heads}, "config": config, "measure": measure}
         runs.append(Run(folder=Path("x"), name=point.name, config=config, result=result, datasets=tuple(shards)))
     groups = group(runs)
     used = {one for made in tables.build(groups, [number]) for one in made.used}

@@ -15,12 +15,15 @@ import pytest
 from sweeping import ROOT, Client, ToySweep
 
 from slurm.folder import Folder, write_json, write_text
-from slurm.progress import Progress, best, checkpoint_step, progress, total_steps
+from slurm.progress import Progress, checkpoint_step, finished, progress, total_steps
 from slurm.queue import Queued
 from slurm.record import Record
 from slurm.rendezvous import free_port, own_address, rank_environment
 from slurm.status import table
 from slurm.summary import Row
+
+MAE = {"output": "text", "metric": "mae", "name": "MAE", "better": "low"}
+MAP = {"output": "students", "metric": "map_mean", "name": "mAP", "better": "high"}
 
 
 def test_progress_is_read_as_it_grows(tmp_path: Path) -> None:
@@ -28,32 +31,42 @@ def test_progress_is_read_as_it_grows(tmp_path: Path) -> None:
     assert progress(run) == Progress()
     lines = [
         {"step": 1, "epoch": 0, "split": "train", "samples_per_second": 8.0},
-        {"step": 1, "epoch": 0, "split": "valid", "text": {"mae": 0.9}},
+        {"step": 1, "epoch": 0, "split": "valid", "measure": MAE, "text": {"mae": 0.9}},
         {"step": 2, "epoch": 1, "split": "train", "samples_per_second": 9.0},
     ]
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "ep')
-    assert progress(run) == Progress(step=2, epoch=1, best=0.9, rate=9.0)
+    assert progress(run) == Progress(step=2, epoch=1, best=0.9, measure="MAE", rate=9.0)
     with metrics.open("a") as file:
-        file.write('och": 1, "split": "valid", "text": {"mae": 0.7}}\n')
-    assert progress(run) == Progress(step=3, epoch=1, best=0.7, rate=9.0)
+        file.write(f'och": 1, "split": "valid", "measure": {json.dumps(MAE)}, "text": {{"mae": 0.7}}}}\n')
+        file.write('{"step": 3, "epoch": 1, "split": "valid", "text": {"mae": 0.1}}\n{}\n3\n')
+    assert progress(run) == Progress(step=3, epoch=1, best=0.7, measure="MAE", rate=9.0)
     metrics.write_text(json.dumps(lines[0]) + "\n")  # cut back
     assert progress(run) == Progress(step=1, epoch=0, best=None, rate=8.0)
 
 
-def test_retrieval_is_watched_by_its_map(tmp_path: Path) -> None:
+def test_a_run_is_watched_by_the_measure_that_it_names(tmp_path: Path) -> None:
     lines = [
-        {"step": step, "epoch": 0, "split": "valid", "students": {"map_mean": value}, "video": {"accuracy": 1.0}}
+        {
+            "step": step,
+            "epoch": 0,
+            "split": "valid",
+            "measure": MAP,
+            "students": {"map_mean": value},
+            "video": {"accuracy": 1.0},
+        }
         for step, value in ((1, 0.4), (2, 0.6), (3, 0.5), (4, float("nan")))
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert progress(tmp_path).best == 0.6
-    assert best({"best": {"epoch": 1, "step": 2, "map_error": 0.25}}) == 0.75
-    assert best({"best": {"epoch": 1, "step": 2, "mae": 0.5}}) == 0.5
-    assert best({"best": None}) is None
-    one = row(state="running")
-    one.plan = {"name": "a_seed-1", "config": {"task": "retrieval"}}
-    assert "best valid mAP" in table([one], {}).splitlines()[0]
+    seen = progress(tmp_path)
+    assert (seen.best, seen.measure) == (0.6, "mAP")
+    done = finished({"measure": MAP, "best": {"epoch": 1, "step": 2, "map_mean": 0.75}, "steps": 9, "epochs": 3})
+    assert done == Progress(step=9, epoch=2, best=0.75, measure="mAP")
+    assert finished({"best": None}) == Progress()
+    one, new = row(state="running"), row(state="queued")
+    one.measure, new.measure = "mAP", None
+    assert "best valid mAP" in table([one, new], {}).splitlines()[0]
     assert "best valid MAE/mAP" in table([one, row(state="running")], {}).splitlines()[0]
+    assert "best valid  ETA" in table([new], {}).splitlines()[0]
 
 
 def test_the_length_of_a_run_comes_from_its_shards(tmp_path: Path) -> None:
@@ -93,7 +106,8 @@ def test_the_pointer_tells_the_newest_complete_checkpoint(tmp_path: Path) -> Non
 def row(**record: object) -> Row:
     plan = {"name": "a_seed-1"}
     return Row(
-        plan=plan, record=Record(point="a_seed-1", **record), step=120, total=500, epoch=2, best=0.71234, eta=3725.0, result=None
+        plan=plan, record=Record(point="a_seed-1", **record), step=120, total=500, epoch=2, best=0.71234, measure="MAE", eta=3725.0,
+        result=None
     )  # fmt: skip
 
 

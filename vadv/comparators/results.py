@@ -13,7 +13,7 @@ from shards.vectors import read_vectors
 from vadv import config
 from vadv.clips import open_clips
 from vadv.comparators.comparator import Comparator, Pairs
-from vadv.tasks.retrieval import retrieval_metrics
+from vadv.tasks.retrieval import Retrieval, retrieval_metrics
 
 Row = tuple[str, dict[str, float]]
 SPLITS = ("train", "valid", "test")
@@ -125,6 +125,7 @@ def _write(
         "title": comparator.title,
         "source": comparator.source,
         "random": comparator.random,
+        "measure": asdict(Retrieval.measure),
         "seed": seed,
         "splits": {name: {"students": {**found, "n": count}} for name, found in splits.items()},
         "wall_seconds": seconds,

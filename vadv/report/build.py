@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vadv.report import clips, cost, render, tables
 from vadv.report.figures.draw import draw
-from vadv.report.groups import MAIN, Group, group
+from vadv.report.groups import Group, group
 from vadv.report.page.write import Content, write
 from vadv.report.runs import Run, find
 from vadv.report.scenes import scenes
@@ -194,14 +194,10 @@ def _write_runs(found: Sequence[Run], path: Path) -> Path:
     """Every run on a line, those without a result too."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        sentiment = ("mae", "acc7", "acc5", "acc2", "f1", "acc2_nonzero", "f1_nonzero", "corr")
-        recalls = (f"recall{k}_{way}" for way in ("a2v", "v2a") for k in (1, 5, 10))
-        retrieval = ("map_a2v", "map_v2a", "map_mean", *recalls)
-        metrics = (*sentiment, *retrieval, "n")
+        scores = [run.scores() for run in found]
+        metrics = [*dict.fromkeys(key for one in scores for key in one if key != "n"), "n"]
         writer.writerow(["run", "folder", "state", "problem", "dataset", "variant", "seed", *metrics])
-        for run in found:
-            head = MAIN[run.config["task"]][0] if run.config else ""
-            scores = [run.score(head, key) for key in metrics]
+        for run, one in zip(found, scores, strict=True):
             writer.writerow(
                 [
                     run.name,
@@ -211,7 +207,7 @@ def _write_runs(found: Sequence[Run], path: Path) -> Path:
                     "+".join(run.datasets),
                     (run.result or {}).get("variant", ""),
                     "" if run.seed is None else run.seed,
-                    *("" if score is None else f"{score:.9g}" for score in scores),
+                    *(f"{one[key]:.9g}" if key in one else "" for key in metrics),
                 ]
             )
     return path

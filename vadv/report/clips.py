@@ -53,8 +53,6 @@ def select(scenes: Sequence[Scene], most: int, split: str = "test") -> Selection
     titles: list[str] = []
     clips: list[ClipView] = []
     for scene in scenes:
-        if scene.task != "sentiment":
-            continue
         for name, group in scene.groups.items():
             run = group.typical
             said = predictions(run, split) if run and len(titles) < MOST_RUNS else None

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vadv.report.runs import Run
+from vadv.tasks import Measure
 
 FREE = {
     "seed",
@@ -37,9 +38,6 @@ FREE = {
 }
 """Settings by which two runs of one group may differ."""
 
-MAIN = {"sentiment": ("text", "mae"), "retrieval": ("students", "map_mean")}
-"""The output and the metric that a task's students are judged by."""
-
 STUDENTS = {"roberta-large": "RoBERTa-Large", "roberta-base": "RoBERTa-Base", "bert-base": "BERT"}
 """Names of tables for models of the hub, by a part of the model's name."""
 
@@ -49,9 +47,9 @@ class Traits:
     """What a run is in the words of the paper's tables.
 
     Attributes:
-        task: sentiment or retrieval.
+        task: sentiment, retrieval or one of the user's own.
         datasets: trained on these.
-        student: name of the student's model.
+        student: what reports call the student.
         frozen: only the student's MLP was trained.
         teacher: there was one.
         face, prompting: the teacher had that component (Table 6).
@@ -105,6 +103,16 @@ class Group:
         return {seed: run.score(head, key, split, dataset) for seed, run in sorted(self.runs.items())}
 
     @property
+    def measure(self) -> Measure:
+        """What its students are judged by; there must be a run."""
+        return next(iter(self.runs.values())).measure
+
+    def main_scores(self, split: str = "test") -> list[float]:
+        """The scores of that measure, in the order of the seeds."""
+        scores = (run.main_score(split) for _, run in sorted(self.runs.items()))
+        return [score for score in scores if score is not None]
+
+    @property
     def seedless(self) -> bool:
         """Whether the method has nothing random, so that one run says all."""
         return any((run.result or {}).get("random") is False for run in self.runs.values())
@@ -112,18 +120,18 @@ class Group:
     @property
     def typical(self) -> Run | None:
         """The run whose main score is the median of the seeds' (the lower of two): the one that figures show."""
-        scores = self.scores(*MAIN[self.traits.task])
-        scored = sorted((score, seed) for seed, score in scores.items() if score is not None)
+        scores = ((run.main_score(), seed) for seed, run in self.runs.items())
+        scored = sorted((score, seed) for score, seed in scores if score is not None)
         return self.runs[scored[(len(scored) - 1) // 2][1]] if scored else None
 
 
 def traits(run: Run) -> Traits:
     """What a run's settings make it; the run must have its settings."""
-    teacher, student, objective = run.config["teacher"], run.config["student"], run.config["objective"]
+    task, teacher, student, objective = (run.config[key] for key in ("task", "teacher", "student", "objective"))
     return Traits(
-        task=run.config["task"],
+        task=task,
         datasets=run.datasets,
-        student=student_name(student["model"]) if run.config["task"] == "sentiment" else "EICS-style",
+        student={"sentiment": student_name(student["model"]), "retrieval": "EICS-style"}.get(task, task),
         frozen=bool(student["frozen"]),
         teacher=teacher is not None,
         face=teacher is not None and bool(teacher["face"]),
@@ -212,7 +220,7 @@ def _add(group: Group, run: Run) -> None:
 
 
 def _compare_sizes(group: Group) -> None:
-    sizes = {seed: run.score(MAIN[group.traits.task][0], "n") for seed, run in sorted(group.runs.items())}
+    sizes = {seed: run.score(run.measure.output, "n") for seed, run in sorted(group.runs.items())}
     if len(set(sizes.values())) > 1:
         group.remarks.append(
             "test sizes differ: " + ", ".join(f"{size:g} (seed {seed})" for seed, size in sizes.items() if size)

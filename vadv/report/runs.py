@@ -10,7 +10,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,10 @@ from typing import Any
 import yaml
 
 from vadv.metrics import sentiment
+from vadv.tasks import Measure
 
 MARKS = ("result.json", "config.yaml", "metrics.jsonl")
 """A folder that holds one of these is a run."""
-TASKS = ("sentiment", "retrieval")
-"""What a report knows to score."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -55,6 +54,21 @@ class Run:
         """The seed, or None where even that is unknown."""
         seed = (self.result or {}).get("seed", self.config.get("seed"))
         return seed if isinstance(seed, int) else None
+
+    @property
+    def measure(self) -> Measure:
+        """What its students are judged by; there must be a result."""
+        assert self.result is not None
+        return Measure(**self.result["measure"])
+
+    def main_score(self, split: str = "test") -> float | None:
+        """The score of that measure, or None as for `score`."""
+        return self.score(self.measure.output, self.measure.metric, split) if self.result is not None else None
+
+    def scores(self, split: str = "test") -> dict[str, float]:
+        """All metrics of that output that are finite numbers."""
+        names = self.result["splits"].get(split, {}).get(self.measure.output, {}) if self.result is not None else ()
+        return {name: value for name in names if (value := self.score(self.measure.output, name, split)) is not None}
 
     def score(self, head: str, key: str, split: str = "test", dataset: str | None = None) -> float | None:
         """One metric as result.json has it, or None where it is missing or not a finite number.
@@ -223,6 +237,9 @@ def _fault(result: Any) -> str | None:
             return f"result.json: expected {key} as {kind.__name__}, found {result.get(key, 'nothing')!r:.40}"
     if not all(isinstance(scores, dict) for scores in result["splits"].values()):
         return "result.json: splits: expected metrics per split"
+    measure, wanted = result.get("measure"), {part.name for part in fields(Measure)}
+    if not isinstance(measure, dict) or set(measure) != wanted:
+        return f"result.json: expected measure with {', '.join(sorted(wanted))}, found {measure or 'nothing'!s:.80}"
     return _config_fault(result["config"])
 
 
@@ -234,8 +251,7 @@ def _config_fault(config: dict[str, Any]) -> str | None:
     for section, key in wanted:
         if not isinstance(config.get(section), dict) or key not in config[section]:
             return f"its configuration has no {section}.{key}"
-    task = config.get("task")
-    return None if task in TASKS else f"its configuration has the task {task!r}, expected one of {', '.join(TASKS)}"
+    return None if isinstance(config.get("task"), str) else "its configuration has no task"
 
 
 def _config(folder: Path) -> dict[str, Any] | None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vadv.report.groups import MAIN, Group, Traits, shown, slug
+from vadv.report.groups import Group, Traits, shown, slug
 from vadv.report.tables import VARIANTS
+from vadv.tasks import Measure
 
 NAMES = {**VARIANTS, "alone": "student alone"}
 """How series are called, by variant."""
@@ -25,7 +26,7 @@ class Scene:
     """Groups that may be shown side by side: the same data and the same student.
 
     Attributes:
-        task: sentiment or retrieval.
+        task: the runs' task.
         name: for files, `mosi-roberta-large`.
         title: for people.
         groups: series name → group, the most telling first.
@@ -35,6 +36,11 @@ class Scene:
     name: str
     title: str
     groups: dict[str, Group]
+
+    @property
+    def measure(self) -> Measure:
+        """What the students are judged by."""
+        return next(iter(self.groups.values())).measure
 
 
 def scenes(groups: Sequence[Group]) -> list[Scene]:
@@ -52,9 +58,7 @@ def scenes(groups: Sequence[Group]) -> list[Scene]:
             series = (place, name + (SIDES[kind.sides] if kind.teacher else ""))
             sorted_.setdefault((kind.task, kind.datasets, kind.student), {}).setdefault(series, []).append(group)
     found = []
-    for (task, datasets, student), variants in sorted(
-        sorted_.items(), key=lambda item: (item[0][0] == "retrieval", item)
-    ):
+    for (task, datasets, student), variants in sorted(sorted_.items()):
         found.append(
             Scene(
                 task=task,
@@ -67,14 +71,12 @@ def scenes(groups: Sequence[Group]) -> list[Scene]:
 
 
 def _shown(kind: Traits) -> bool:
-    if kind.task == "retrieval":
-        return kind.method == "ours"
-    return (kind.whole or not kind.teacher) and not kind.frozen
+    if kind.task == "sentiment":  # the ablations have their tables
+        return (kind.whole or not kind.teacher) and not kind.frozen
+    return kind.method == "ours"
 
 
 def _validation(group: Group) -> tuple[float, int]:
     """Smaller is better."""
-    head, key = MAIN[group.traits.task]
-    scores = [score for score in group.scores(head, key, "valid").values() if score is not None]
-    sign = 1 if key == "mae" else -1
-    return (sign * float(np.mean(scores)) if scores else float("inf"), -len(group.runs))
+    scores = group.main_scores("valid")
+    return (group.measure.sign * float(np.mean(scores)) if scores else float("inf"), -len(group.runs))

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vadv.report.groups import MAIN, Group
 from vadv.report.scenes import OURS, Scene
 from vadv.report.significance import compare
-
-METRICS = {"sentiment": "MAE", "retrieval": "mean mAP"}
+from vadv.tasks import Measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +29,23 @@ def glances(scenes: Sequence[Scene], split: str = "test") -> list[Glance]:
     """The summary of each scene that has scores."""
     found = []
     for scene in scenes:
-        name, sign = METRICS[scene.task], 1 if scene.task == "sentiment" else -1
-        scores = {series: values for series, group in scene.groups.items() if (values := _values(group, split))}
-        ordered = sorted(scores.items(), key=lambda item: sign * float(np.mean(item[1])))
-        lines = [f"{series}: {name} {_spread(values)}" for series, values in ordered]
+        measure = scene.measure
+        scores = {series: values for series, group in scene.groups.items() if (values := group.main_scores(split))}
+        ordered = sorted(scores.items(), key=lambda item: measure.sign * float(np.mean(item[1])))
+        lines = [f"{series}: {measure.name} {_spread(values)}" for series, values in ordered]
         ours = scores.get(OURS)
         if ours:
-            lines += [_verdict(scene.task, series, ours, other) for series, other in scores.items() if series != OURS]
+            lines += [_verdict(measure, series, ours, other) for series, other in scores.items() if series != OURS]
         if lines:
             found.append(Glance(title=scene.title, lines=lines))
     return found
 
 
-def _verdict(task: str, series: str, ours: list[float], other: list[float]) -> str:
+def _verdict(measure: Measure, series: str, ours: list[float], other: list[float]) -> str:
     """Step-distillation against another way, in words that claim no more than the seeds show."""
-    result = compare(ours, other, lower_is_better=task == "sentiment")
+    result = compare(ours, other, lower_is_better=measure.better == "low")
     direction = "lower" if result.difference < 0 else "higher"
-    start = f"Step-distillation against “{series}”: {METRICS[task]} {direction} by {abs(result.difference):.3f}"
+    start = f"Step-distillation against “{series}”: {measure.name} {direction} by {abs(result.difference):.3f}"
     if result.low is None or result.high is None or result.epsilon is None:
         return f"{start}, from too few seeds to tell chance from effect"
     if result.low <= 0 <= result.high:
@@ -55,10 +53,6 @@ def _verdict(task: str, series: str, ours: list[float], other: list[float]) -> s
         return f"{start}, not told from chance (95 % interval of the difference {ends})"
     near, far = sorted((abs(result.low), abs(result.high)))
     return f"{start} (95 % interval {near:.3f} to {far:.3f}; ε_min {result.epsilon:.2f})"
-
-
-def _values(group: Group, split: str) -> list[float]:
-    return [value for value in group.scores(*MAIN[group.traits.task], split).values() if value is not None]
 
 
 def _spread(values: list[float]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any
 
-from vadv.report.groups import MAIN, Group, shown, slug
+from vadv.report.groups import Group, shown, slug
 from vadv.report.pairs import COMPARED, fill_pairs
 from vadv.report.table import Column, Line, Table, fill
 
@@ -44,7 +44,8 @@ VARIANTS = {
 PAIRS = (("step", "none"), ("step", "crd"), ("crd", "none"))
 """Table 12."""
 
-RETRIEVAL = MAIN["retrieval"][0]
+RETRIEVAL = "students"
+"""The output that Tables 4, 8 and 11 score."""
 
 
 @functools.cache
@@ -67,9 +68,9 @@ def build(groups: Sequence[Group], numbers: Iterable[int] = NUMBERS, split: str 
         if number not in DEFINITIONS:
             raise ValueError(f"--table: expected one of {', '.join(map(str, NUMBERS))}, found {number}")
         task, define = DEFINITIONS[number]
-        datasets = {group.traits.datasets for group in groups if group.traits.task == task}
-        datasets = {names for names in datasets if (len(names) > 1) == (number == 9)}
-        tables = [define(list(groups), names, split) for names in sorted(datasets)]
+        own = [group for group in groups if group.traits.task == task]
+        datasets = {group.traits.datasets for group in own if (len(group.traits.datasets) > 1) == (number == 9)}
+        tables = [define(own, names, split) for names in sorted(datasets)]
         filled = [table for table in tables if table.measured]
         if not filled:
             names = tuple(next(iter(published()["tables"][str(number)])).split("+"))
@@ -229,10 +230,6 @@ def _title(group: Group) -> str | None:
     return next((run.result.get("title") for run in group.runs.values() if run.result), None)
 
 
-def _head(group: Group) -> str:
-    return MAIN[group.traits.task][0]
-
-
 def _empty(number: int, datasets: tuple[str, ...], title: str, columns: Sequence[Column]) -> Table:
     return Table(
         number=number,
@@ -252,7 +249,7 @@ def _make(
 ) -> Table:
     table = fill(_empty(number, datasets, title, columns), lines, _published(number, datasets), split)
     sizes = published()["test_clips"].get("+".join(datasets), [])
-    found = {run.score(_head(group), "n", split) for group in table.used for run in group.runs.values()} - {
+    found = {run.score(run.measure.output, "n", split) for group in table.used for run in group.runs.values()} - {
         None,
         *sizes,
     }

@@ -18,6 +18,7 @@ from vadv import metrics
 from vadv.clips import open_clips
 from vadv.config import Config
 from vadv.models.batch import Batch
+from vadv.tasks import Measure
 from vadv.tasks.sentiment import noise_key
 
 LOGITS = (*MODALITIES, "video", "prompt")
@@ -27,8 +28,9 @@ LOGITS = (*MODALITIES, "video", "prompt")
 class Retrieval:
     """The task that `task: retrieval` names."""
 
-    score_name = "map_error"
-    """1 - mAP, both directions averaged."""
+    measure = Measure("students", "map_mean", "mAP", "high")
+    text = False
+    sample = "sample-events"
 
     def __init__(self, config: Config, clips: int) -> None:
         from vadv.models.audiovisual import AudioVisualAdviser
@@ -156,10 +158,6 @@ class Retrieval:
             found["scores"] = {"accuracy": float(np.mean(scores.argmax(1) == label)), "n": len(label)}
         return found
 
-    def score(self, metrics: dict[str, dict[str, float]]) -> float:
-        """What the students' retrieval lacks to a mAP of 1."""
-        return 1.0 - metrics["students"]["map_mean"]
-
     def save_student(self, folder: Path, facts: dict[str, Any]) -> None:
         """Both students as safetensors, with a config.json that rebuilds them (vadv/retrieval/folder.py)."""
         from vadv.retrieval.folder import save_students
@@ -229,6 +227,4 @@ def _matrix(table: dict[str, np.ndarray], prefix: str, names: Sequence[object]) 
     return np.stack([table[f"{prefix}{name}"] for name in names], axis=1)
 
 
-def build(config: Config, clips: int) -> Retrieval:
-    """The task of a configuration; see `vadv.tasks.build`."""
-    return Retrieval(config, clips)
+TASK = Retrieval

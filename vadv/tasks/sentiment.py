@@ -16,6 +16,7 @@ from vadv import metrics
 from vadv.config import Config
 from vadv.models.batch import Batch
 from vadv.models.text import lay
+from vadv.tasks import Measure
 
 OUTPUTS = ("text", "video", "prompt")
 """The three logits that regress the label, eqs. 9, 6 and 8; a student alone has the first only."""
@@ -24,7 +25,9 @@ OUTPUTS = ("text", "video", "prompt")
 class Sentiment:
     """The task that `task: sentiment` names."""
 
-    score_name = "mae"
+    measure = Measure("text", "mae", "MAE", "low")
+    text = True
+    sample = "sample"
 
     def __init__(self, config: Config, clips: int) -> None:
         from vadv.models import build_student, build_teacher
@@ -92,10 +95,6 @@ class Sentiment:
             found["scores"] = {"acc2": float(np.mean(positive == (table["label"] >= 0))), "n": len(positive)}
         return found
 
-    def score(self, metrics: dict[str, dict[str, float]]) -> float:
-        """The student's mean absolute error."""
-        return metrics["text"]["mae"]
-
     def save_student(self, folder: Path, facts: dict[str, Any]) -> None:
         """An ordinary Hugging Face folder of RoBERTa/BertForSequenceClassification with its tokenizer."""
         from vadv.models.student_weights import quiet
@@ -111,6 +110,4 @@ def noise_key(seed: int, epoch: int, clip: Clip) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def build(config: Config, clips: int) -> Sentiment:
-    """The task of a configuration; see `vadv.tasks.build`."""
-    return Sentiment(config, clips)
+TASK = Sentiment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,15 @@ class Judge:
 
     def validate(self) -> None:
         """Metrics of the validation split; keeps the student if it is the best so far."""
-        state, name = self.state, self.task.score_name
+        state, measure = self.state, self.task.measure
         found = self.evaluate("valid")
-        self.log.scalars(state.step, state.epoch, "valid", found.metrics)
+        self.log.scalars(state.step, state.epoch, "valid", {"measure": asdict(measure), **found.metrics})
         self.log.histograms(state.step, "valid", found.table)
-        score = self.task.score(found.metrics)
+        score = found.metrics[measure.output][measure.metric]
         if self.world.first:
-            print(f"epoch {state.epoch + 1}  valid {name} {score:.4f}", file=sys.stderr, flush=True)
-        if state.best is None or score < state.best[name]:
-            state.best = {"epoch": state.epoch + 1, "step": state.step, name: score}
+            print(f"epoch {state.epoch + 1}  valid {measure.name} {score:.4f}", file=sys.stderr, flush=True)
+        if state.best is None or measure.sign * score < measure.sign * state.best[measure.metric]:
+            state.best = {"epoch": state.epoch + 1, "step": state.step, measure.metric: score}
             self._keep(found)
 
     def finish(self) -> None:

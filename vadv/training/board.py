@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vadv import parts
 from vadv.config import Config
 
 SECTIONS = {
@@ -49,8 +50,8 @@ def tag(split: str, name: str) -> str:
 def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     """Settings by dotted key, as HPARAMS takes them: without teacher, `teacher` is False."""
     flat = {key: value for key, value in _flat(asdict(config)).items() if key.startswith(COMPARED) and key not in SAME}
-    if config.task != "retrieval":
-        flat = {key: value for key, value in flat.items() if not key.startswith("retrieval.")}
+    others = tuple(f"{name}." for name in parts.names("vadv.tasks") if name != config.task)
+    flat = {key: value for key, value in flat.items() if not key.startswith(others)}  # settings of other tasks
     flat["teacher"] = config.teacher is not None
     return {key: value for key, value in flat.items() if isinstance(value, (bool, int, float, str))}
 

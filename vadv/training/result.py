@@ -43,6 +43,7 @@ def write_result(
             "seed": config.seed,
             "splits": {split: evaluation.metrics for split, evaluation in found.items()},
             "clips": {split: len(part) for split, part in clips.items()},
+            "measure": asdict(task.measure),
             "best": state.best,
             "steps": state.step,
             "epochs": state.epoch,

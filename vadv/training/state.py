@@ -16,7 +16,7 @@ class State:
         position: samples consumed in the current epoch.
         bad: clips of the current epoch that could not be read, all ranks together.
         skipped: steps skipped for non-finite numbers.
-        best: {"epoch", "step", score name: value} of the best validation so far.
+        best: {"epoch", "step", the measure's metric: value} of the best validation so far.
         seconds: wall time of all attempts.
         data: fingerprint of the training data.
     """

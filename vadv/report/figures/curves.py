@@ -1,4 +1,4 @@
-"""Loss and validation MAE while training, the seeds as a band."""
+"""Loss and validation score while training, the seeds as a band."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import Any
 import numpy as np
 
 from vadv.report.figures.style import LOOKS, PAGE, figure, shorten
-from vadv.report.groups import MAIN, Group
-
-SCORES = {"sentiment": "MAE", "retrieval": "mean mAP"}
+from vadv.report.groups import Group
+from vadv.tasks import Measure
 
 History = Sequence[dict[str, Any]]
 
 
-def training_curves(groups: Mapping[str, Group], task: str = "sentiment") -> Any | None:
+def training_curves(groups: Mapping[str, Group], measure: Measure) -> Any | None:
     """Left: the training loss, a running mean. Right: the students' validation score. Lines are means over seeds.
 
     Args:
         groups: name → group; their metrics.jsonl are read.
-        task: decides what the score is.
+        measure: the validation score.
 
     Returns:
         None where no run has logged anything.
     """
     panels = [
         ("training loss (running mean)", lambda history: smoothed(*series(history, "train", ("loss",)))),
-        (f"validation {SCORES[task]}", lambda history: series(history, "valid", MAIN[task])),
+        (f"validation {measure.name}", lambda history: series(history, "valid", (measure.output, measure.metric))),
     ]
     histories = {name: [run.history() for run in group.runs.values()] for name, group in groups.items()}
     drawn, axes = figure(PAGE, 2.3, columns=len(panels))

@@ -95,12 +95,11 @@ def _all(
 
 def _of(scene: Scene, said: dict[str, Predictions], split: str) -> Iterator[tuple[str, str, str, Any]]:
     name, title = scene.name, scene.title
-    drawn = training_curves(scene.groups, scene.task)
+    drawn = training_curves(scene.groups, scene.measure)
     if drawn is not None:
         caption = "Means over seeds; bands reach from the lowest to the highest seed."
         yield f"curves-{name}", f"Training curves: {title}", caption, drawn
-    if scene.task == "retrieval":
-        yield from _retrieval(scene, split)
+    yield from _retrieval(scene, split)
     if not said:
         return
     rows = [key for key in WITH_AND_WITHOUT if key in said]
@@ -146,8 +145,6 @@ def _retrieval(scene: Scene, split: str) -> Iterator[tuple[str, str, str, Any]]:
 
 def _said(scene: Scene, split: str) -> dict[str, Predictions]:
     found: dict[str, Predictions] = {}
-    if scene.task == "retrieval":
-        return found
     for key, group in scene.groups.items():
         said = predictions(group.typical, split) if group.typical else None
         if said is not None:

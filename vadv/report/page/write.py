@@ -20,7 +20,7 @@ import yaml
 
 from vadv.report.clips import Selection
 from vadv.report.figures.draw import Figure
-from vadv.report.groups import MAIN, Group
+from vadv.report.groups import Group
 from vadv.report.runs import Run
 from vadv.report.summary import Glance
 from vadv.report.table import Column, Row, Table
@@ -148,8 +148,8 @@ def _run(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "dataset": "+".join(run.datasets),
         "variant": result.get("variant", "–"),
-        "score": run.score(*MAIN[run.config["task"]]) if run.config else None,
-        "metric": {"sentiment": "MAE", "retrieval": "mAP"}.get(run.config.get("task", ""), ""),
+        "score": run.main_score(),
+        "metric": run.measure.name if run.result else "",
         "steps": result.get("steps"),
         "minutes": result["wall_seconds"] / 60 if isinstance(result.get("wall_seconds"), (int, float)) else None,
         "config": _yaml(run.config),
