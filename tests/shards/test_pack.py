@@ -135,8 +135,8 @@ def test_a_finished_pack_is_left_alone(corpus: Path, packed: Path) -> None:
 
 
 def test_another_pack_is_never_mixed_in(corpus: Path, packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="other settings \\(gop 4\\)"):
-        pack(Csv(root=corpus, name="small"), packed, quiet(coding=Coding(gop=2)))
+    with pytest.raises(ValueError, match="other settings \\(gop 2\\)"):
+        pack(Csv(root=corpus, name="small"), packed, quiet(coding=Coding(gop=4)))
     with pytest.raises(ValueError, match="other input"):
         pack(Csv(root=corpus, name="renamed"), packed, quiet())
     (tmp_path / "precious.txt").write_text("x")
@@ -385,3 +385,20 @@ def test_units_are_fixed_before_any_clip_is_opened() -> None:
         ("train/000002.tar", 6, 1),
         ("test/000000.tar", 0, 2),
     ]
+
+
+def test_clips_that_training_would_enlarge_are_told(tmp_path: Path) -> None:
+    from shards.dataset import ClipSet
+    from vadv.clips import enlarged
+
+    root = write_rows(tmp_path, [row("a", "a.mp4")])
+    write_clip(root / "a.mp4", size=(160, 120))
+    for name, coding, told in [
+        ("packed", Coding(short_side=112), True),
+        ("kept", Coding(mode="keep", short_side=112), False),
+        ("large", Coding(), False),
+    ]:
+        pack(Csv(root=root, name="one"), tmp_path / name, quiet(coding=coding))
+        line = enlarged(ClipSet(tmp_path / name, "train"), 224)
+        assert (line is not None) == told
+        assert not told or "--short-side 224" in str(line)

@@ -14,7 +14,7 @@ import torch
 
 from shards.stream import ClipStream
 from vadv import tasks
-from vadv.clips import open_clips
+from vadv.clips import enlarged, open_clips
 from vadv.config import Config
 from vadv.features.cache import SplitFeatures, open_cache
 from vadv.training import checkpoints, folder
@@ -83,21 +83,25 @@ class Run:
             return FINISHED
 
         self.task = tasks.build(config, clips)
+        if self.task.video:
+            self._say(enlarged(self.clips["train"], config.data.frame_size))
         elastic = checkpoint is not None and checkpoint.world_size != world.size and checkpoint.zero_stage > 0
         parameters, work = count_parameters(self.task.module), Work(self.task.module)
         self.cache = open_cache(self.task.module, config, getattr(torch, precision(settings)), world.device)
-        self.engine = build_engine(self.task.module, config, world, universal=elastic)
-        if checkpoint is not None:
-            load(self.engine, checkpoint, world, universal=elastic)
-            self.state = State(**checkpoint.state)
-        self._record(per_epoch)
-        self.saver = Saver(
-            self.engine, self.run / "checkpoints", world, config.train.keep_checkpoints, zero_stage(settings)
-        )
-        self.saver.saved_step = checkpoint.step if checkpoint is not None else None
         with contextlib.ExitStack() as opened, torch.autograd.set_detect_anomaly(self.debug):
             if self.cache is not None:
                 opened.callback(self.cache.close)
+            features = self.cache.of(self.clips["train"], config.seed, config.data.views) if self.cache else None
+            self.stream = opened.enter_context(self._stream(features))  # decoders start while the engine is built
+            self.engine = build_engine(self.task.module, config, world, universal=elastic)
+            if checkpoint is not None:
+                load(self.engine, checkpoint, world, universal=elastic)
+                self.state = State(**checkpoint.state)
+            self._record(per_epoch)
+            self.saver = Saver(
+                self.engine, self.run / "checkpoints", world, config.train.keep_checkpoints, zero_stage(settings)
+            )
+            self.saver.saved_step = checkpoint.step if checkpoint is not None else None
             self.log = RunLog(self.run, world.rank, config.log.samples, self.state.step)
             opened.callback(self.log.close)
             self.began = time.monotonic() - self.state.seconds
@@ -114,7 +118,7 @@ class Run:
                 schedule_steps=config.train.epochs * per_epoch,
                 work=work,
                 peak=peak_of(world.device, precision(settings)),
-                features=self._features(),
+                features=features,
             )
             self.judge = Judge(
                 engine=self.engine,
@@ -138,7 +142,7 @@ class Run:
     def _loop(self) -> int:
         state, train, clips = self.state, self.config.train, len(self.clips["train"])
         progress = Progress(self.total, state.step)
-        with self._stream() as stream:
+        with self.stream as stream:
             while state.epoch < train.epochs and state.step < self.total:
                 for (step, batches), tally in self._steps(stream):
                     self.stepper.take(step, batches, tally)
@@ -171,11 +175,7 @@ class Run:
                     self._save()
         return self._finish()
 
-    def _features(self) -> SplitFeatures | None:
-        """Features of the training clips, when they are cached."""
-        return self.cache.of(self.clips["train"], self.config.seed, self.config.data.views) if self.cache else None
-
-    def _stream(self) -> ClipStream:
+    def _stream(self, features: SplitFeatures | None) -> ClipStream:
         config, data = self.config, self.config.data
         return ClipStream(
             self.clips["train"],
@@ -194,7 +194,7 @@ class Run:
             decode_timeout=data.decode_timeout,
             video=self.task.video,
             faces=self.task.faces,
-            features=self.stepper.features,
+            features=features,
         )
 
     def _steps(self, stream: ClipStream) -> Iterator[tuple[Fed, Tally]]:
