@@ -209,10 +209,10 @@ class Teacher(nn.Module):
 
 def tokenise(texts: list[str], context: int) -> Tensor:
     """Texts to CLIP's token ids, (C, L), cut to the longest: what follows the end-of-text token is never read."""
-    from open_clip.tokenizer import SimpleTokenizer
+    from open_clip import tokenize
 
     with torch.device("cpu"):  # also while shapes alone are built, on the meta device
-        ids = SimpleTokenizer(context_length=context)(texts)
+        ids = tokenize(texts, context_length=context)
         return ids[:, : int(ids.argmax(dim=1).max()) + 1].contiguous()
 
 

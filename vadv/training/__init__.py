@@ -30,14 +30,15 @@ def train(config: Config, run: str | Path, resume: str = "auto", debug: bool = F
     Raises:
         ValueError, OSError: wrong configuration or input, in one line.
     """
+    from vadv.training import libraries
     from vadv.training.signals import StopSignals
 
     config.train.accumulation(int(os.environ.get("WORLD_SIZE", "1")))  # told before seconds of loading
     _quiet_libraries()
-    with StopSignals() as stop:  # from here on a signal ends the run in good order, also while libraries load
-        from vadv.training.distributed import choose_accelerator
-
-        choose_accelerator()
+    compiles = config.teacher is not None and config.teacher.compile
+    # From here on a signal ends the run in good order, also while libraries load.
+    with StopSignals() as stop, libraries.compiling(compiles):
+        libraries.load(config)
         from vadv.training.run import Run
 
         return Run(config, Path(run), resume=resume, debug=debug, stop=stop).train()

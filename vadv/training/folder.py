@@ -75,10 +75,11 @@ def record(run: Path, config: Config, world_size: int, devices: list[str]) -> No
 def environment(world_size: int, devices: list[str]) -> dict[str, Any]:
     """Versions, code, command and devices: enough to rebuild what a run ran in."""
     root = Path(__file__).resolve().parents[2]
+    packages = (distribution.metadata for distribution in importlib.metadata.distributions())
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]},
+        "packages": {of["Name"]: of["Version"] for of in packages if of["Name"]},
         **_code(root),
         "command": sys.argv,
         "world_size": world_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -28,15 +29,18 @@ class RunLog:
     """
 
     def __init__(self, run: Path, rank: int, samples: bool, step: int) -> None:
-        self.run, self.rank = run, rank
+        self.run, self.rank, self.step = run, rank, step
         self._samples: TextIO | None = (run / f"samples-{rank}.jsonl").open("a") if samples else None
-        self._metrics: TextIO | None = None
-        self._board: Any = None
-        if rank == 0:
-            from torch.utils.tensorboard import SummaryWriter
+        self._metrics: TextIO | None = (run / METRICS).open("a") if rank == 0 else None
 
-            self._metrics = (run / METRICS).open("a")
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1, flush_secs=20)
+    @functools.cached_property
+    def _board(self) -> Any:
+        """TensorBoard's writer on rank 0, else None; made when first wanted, for the first step not to wait for it."""
+        if self.rank != 0:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1, flush_secs=20)
 
     def scalars(self, step: int, epoch: int, split: str, values: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl, and the numbers in it to TensorBoard, in sections.
@@ -86,7 +90,7 @@ class RunLog:
         for file in (self._samples, self._metrics):
             if file is not None:
                 file.close()
-        if self._board is not None:
+        if self.__dict__.get("_board") is not None:
             self._board.close()
 
 
