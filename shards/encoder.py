@@ -31,8 +31,9 @@ class Encoder:
         self.stream = add_packed_video(self.container, *upright, Fraction(facts.rate).limit_denominator(1001), coding)
         self.sound: AudioTrack | None = None
         self.to_rgb, self.to_yuv = VideoReformatter(), VideoReformatter()
-        # The same result on every processor.
-        self.exact = {"interpolation": Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT}
+        # As decord does, so that training sees the source's own pixels: accurate rounding would also interpolate colours.
+        self.as_readers = {"interpolation": Interpolation.BICUBIC, "threads": 1}
+        self.exact = {"interpolation": Interpolation.BICUBIC | Interpolation.ACCURATE_RND, "threads": 1}
         self.tick = -1
 
     def listen(self, container: Any) -> Any | None:
@@ -53,12 +54,12 @@ class Encoder:
         full, limited = ColorRange.JPEG, ColorRange.MPEG
         found = full if frame.format.is_rgb or frame.format.name.startswith("yuvj") else None  # else what it says
         rgb = self.to_rgb.reformat(
-            frame, format="rgb24", src_color_range=found, dst_color_range=full, threads=1, **self.exact
+            frame, format="rgb24", src_color_range=found, dst_color_range=full, **self.as_readers
         )
         pixels = np.ascontiguousarray(np.rot90(resize(rgb.to_ndarray(), *self.size), self.turns))
         picture = self.to_yuv.reformat(
             av.VideoFrame.from_ndarray(pixels, format="rgb24"), format="yuv444p", src_color_range=full,
-            dst_color_range=limited, dst_colorspace=self.matrix, threads=1, **self.exact,
+            dst_color_range=limited, dst_colorspace=self.matrix, **self.exact,
         )  # fmt: skip
         tick = self.tick + 1 if frame.time is None else round((frame.time - self.facts.origin) * TICKS)
         self.tick = max(self.tick + 1, tick, 0)
