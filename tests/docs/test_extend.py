@@ -217,6 +217,52 @@ def test_the_distiller_is_its_formula(extended: None) -> None:
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_the_task_is_known_before_it_runs(extended: None, sample_shards: Path, tmp_path: Path) -> None:
+    """Its plan, the doctor's findings and debug mode are those of its own model, which reads no text."""
+    from vadv.config_file import build, dump
+    from vadv.doctor import machine
+    from vadv.doctor.weights import weights
+    from vadv.training.debug import small
+    from vadv.training.plan import plan
+
+    config = build({"task": "face-alone", "teacher": None, "data": {"shards": str(sample_shards)}})
+    text = plan(config, world_size=2)
+    rows = {line.split()[0] for line in text.splitlines() if line.strip()}
+    assert {"student.hidden", "student.out", "all"} <= rows and "student.encoder" not in rows
+    assert "none: all start random" in text and "Memory of each of 2 GPU(s)" in text
+    (room,) = machine.room(config, tmp_path)
+    (memory,) = machine._memory(config, 1, 1, free=2**34, host=2**34, margin=0)
+    (loaded,) = weights(config, dump(config), fetch=False)
+    assert room.text.startswith("0.0 GiB") and memory.text.startswith("a rank needs") and "none" in loaded.text
+    made, lines = small(config)
+    assert made.student == config.student and not any("student" in line for line in lines)
+
+
+def test_the_tasks_score_is_shown_where_its_file_is_not(runs: Path, tmp_path: Path) -> None:
+    """In the status of a sweep while it runs and afterwards, and in a report."""
+    from slurm.folder import Folder, write_json
+    from slurm.status import table
+    from slurm.summary import rows
+    from vadv.report.groups import group
+    from vadv.report.runs import find
+    from vadv.report.scenes import scenes
+
+    result = json.loads((runs / "face-alone/result.json").read_text())
+    folder = Folder(tmp_path)
+    points = [{"name": name, "group": "a", "seed": 0, "config": result["config"]} for name in ("done", "running")]
+    write_json(folder.plan, {"points": points})
+    for name in ("done", "running"):
+        shutil.copytree(runs / "face-alone", folder.run(name))
+    (folder.run("running") / "result.json").unlink()
+    header, *lines = table(rows(folder), {}).splitlines()
+    assert "best valid MAE" in header
+    assert [f"{result['best']['mae']:.4f}" in line for line in lines[:2]] == [True, True]
+
+    (run,) = find([runs / "face-alone"])
+    assert run.finished and run.main_score() == result["splits"]["test"]["face"]["mae"]
+    assert scenes(group([run]))[0].title.endswith("face-alone")
+
+
 def test_the_task_trains_and_leaves_a_result(runs: Path) -> None:
     from safetensors.numpy import load_file
 

@@ -8,10 +8,11 @@ import pytest
 
 from vadv.config import Config, CrossFrame
 from vadv.models.count import count
+from vadv.training.shapes import meta_task
 
 
 def millions(config: Config) -> dict[str, float]:
-    return {row.module: row.total / 1e6 for row in count(config)}
+    return {row.module: row.total / 1e6 for row in count(meta_task(config).module)}
 
 
 def test_teacher_as_xclip_large() -> None:
@@ -19,7 +20,7 @@ def test_teacher_as_xclip_large() -> None:
     config = Config()
     assert config.teacher is not None
     config.teacher = replace(config.teacher, cct=CrossFrame(placement="inside"), prompting="xclip", trainable_text=True)
-    rows = {row.module: row for row in count(config)}
+    rows = {row.module: row for row in count(meta_task(config).module)}
     assert (rows["teacher.clip"].total + rows["teacher.cct"].total) / 1e6 == pytest.approx(429.2, abs=0.05)
     assert rows["teacher.cct"].trainable / 1e6 == pytest.approx(126.0, abs=0.05)
     assert rows["teacher.mit"].total / 1e6 == pytest.approx(7.1, abs=0.05)
@@ -29,7 +30,7 @@ def test_teacher_as_xclip_large() -> None:
 
 
 def test_default_teacher_is_frozen_clip_and_small_new_parts() -> None:
-    rows = {row.module: row for row in count(Config())}
+    rows = {row.module: row for row in count(meta_task(Config()).module)}
     assert rows["teacher.clip"].frozen / 1e6 == pytest.approx(303.2, abs=0.05)
     assert rows["teacher.clip"].trainable == 0 and rows["teacher.head"].trainable == 0
     assert "teacher.text" not in rows, "frozen prompts are encoded once, the tower is not kept"
@@ -57,7 +58,7 @@ def test_frozen_and_trainable_follow_the_switches() -> None:
     config.teacher = replace(config.teacher, trainable_blocks=2)
     config.student = replace(config.student, frozen=True)
     config.objective = replace(config.objective, variant="none")
-    rows = {row.module: row for row in count(config)}
+    rows = {row.module: row for row in count(meta_task(config).module)}
     assert rows["teacher.tail"].trainable == 2 * 12_596_224
     assert rows["student.encoder"].trainable == 0 < rows["student.encoder"].frozen
     assert rows["teacher.prompt_logit"].trainable == 0, "nothing reaches it without the first step"

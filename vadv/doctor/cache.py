@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vadv.clips import open_clips
 from vadv.config import Config
 from vadv.doctor import Finding, fail, ok, warn
-from vadv.doctor.machine import GIB, GIVES_UP, sized
+from vadv.doctor.machine import GIB, GIVES_UP
 
 BLOCK, BLOCKS = 4 * 2**20, 16
 """Bytes of a block and number of blocks that are written and read to measure the disk."""
@@ -90,14 +91,13 @@ def _shards(config: Config) -> Iterator[Need]:
 def _features(config: Config) -> Iterator[Need]:
     import torch
 
-    from vadv.models.count import meta_model
+    from vadv.training.shapes import meta_task
 
     teacher = config.teacher
     if teacher is None or not teacher.cache_features:
         return
-    built = meta_model(sized(config)).teacher
-    assert built is not None
-    geometry, train = built.geometry, open_clips(config.data, "train")
+    module: Any = meta_task(config).module
+    geometry, train = module.teacher.geometry, open_clips(config.data, "train")
     views = min(config.data.views or config.train.epochs, config.train.epochs)
     count = len(train) * views + sum(
         manifest.splits[name].samples

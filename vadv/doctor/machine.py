@@ -7,10 +7,9 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from vadv.config import Config, Student
+from vadv.config import Config
 from vadv.doctor import Finding, fail, ok, warn
 
 PROJECT = "videoadviser"
@@ -19,18 +18,6 @@ GPU_MARGIN, CPU_MARGIN = 3 * GIB // 2, 2 * GIB
 """What CUDA, NCCL and the allocator's gaps take on top of a plan; on a CPU, the libraries and the decoders."""
 GIVES_UP = (ValueError, OSError)
 """What stops a computation whose cause another check tells of: the batch, the shards or the weights are wrong."""
-
-
-def sized(config: Config) -> Config:
-    """A sentiment configuration of the same size, for what counts and plans those only.
-
-    The audio and the visual student of retrieval have a few hundred thousand parameters, as the smallest text student;
-    what takes memory and space is the same teacher.
-    """
-    if config.task != "retrieval":
-        return config
-    student = Student(model="tiny-bert", weights="random")
-    return replace(config, task="sentiment", student=student, objective=replace(config.objective, variant="step"))
 
 
 def versions() -> Iterator[Finding]:
@@ -103,7 +90,6 @@ def _memory(config: Config, ranks: int, ranks_here: int, *, free: int, host: int
     """The plan's peak against what a rank has."""
     from vadv.training.plan import predict
 
-    config = sized(config)
     try:
         need = predict(config, ranks, config.student.max_tokens)
     except GIVES_UP:
@@ -120,13 +106,16 @@ def _memory(config: Config, ranks: int, ranks_here: int, *, free: int, host: int
 
 def room(config: Config, run: Path) -> Iterator[Finding]:
     """Space for the run folder's checkpoints."""
-    from vadv.models.count import count
+    from vadv.training.shapes import meta_task
 
     place = next(folder for folder in (run.absolute(), *run.absolute().parents) if folder.exists())
     if not os.access(place, os.W_OK):
         yield fail("run folder", f"{place} is not writable", "give another --run")
         return
-    trained = sum(row.trainable for row in count(sized(config)))
+    try:
+        trained = sum(p.numel() for p in meta_task(config).module.parameters() if p.requires_grad)
+    except GIVES_UP:
+        return
     # float32 weights and two moments, and the module's own; one more than are kept while the next is written.
     need = 16 * trained * (config.train.keep_checkpoints + 1)
     free = shutil.disk_usage(place).free

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from vadv import tasks
 from vadv.config import Config
 from vadv.doctor import Finding, fail, ok
 
@@ -24,7 +25,7 @@ def weights(config: Config, config_text: str, fetch: bool) -> Iterator[Finding]:
         fetch: load them once with the hubs switched on before, which leaves them in the hubs' cache.
     """
     parts, random = {}, {}
-    if config.task == "sentiment":  # the students of retrieval start from random weights
+    if tasks.kind(config).text:
         parts["student"], random["student"] = config.student.model, config.student.weights == "random"
     if config.teacher is not None:
         parts["teacher"], random["teacher"] = config.teacher.clip, config.teacher.weights == "random"
@@ -65,7 +66,7 @@ def _main() -> None:
     found = {}
     for part in ("student", "teacher"):
         try:
-            if part == "student" and config.task == "sentiment":
+            if part == "student" and tasks.kind(config).text:
                 student_weights.load(config.student, config.seed)
             elif part == "teacher" and config.teacher is not None:
                 clip_weights.load(config.teacher, config.data.frame_size, config.seed)

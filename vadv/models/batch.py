@@ -46,17 +46,18 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same micro-batch on `device`; copies from pinned memory do not block."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
         """The same micro-batch in page-locked memory, from which a GPU copies by itself."""
-        return self._each(Tensor.pin_memory)
+        return self.each(Tensor.pin_memory)
 
     def used_on(self, stream: torch.cuda.Stream) -> None:
         """Tell the allocator that `stream` uses these tensors, which another one has made."""
-        self._each(lambda tensor: tensor.record_stream(stream) or tensor)
+        self.each(lambda tensor: tensor.record_stream(stream) or tensor)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same with its tensors changed."""
         changed: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, Tensor):

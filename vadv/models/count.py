@@ -1,17 +1,11 @@
-"""How many parameters a configuration has, without memory for a single one."""
+"""How many parameters the modules of a model have."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import torch
 from torch import nn
-
-from vadv.config import Config
-from vadv.models.student import build_student
-from vadv.models.teacher import Teacher, build_teacher
-from vadv.models.videoadviser import VideoAdviser
-from vadv.objectives.build import build_objective
 
 
 @dataclass(frozen=True)
@@ -21,6 +15,7 @@ class Count:
     module: str
     """Dotted name, e.g. teacher.cct."""
     what: str
+    """For people; empty for a module of somebody's own task."""
     frozen: int
     trainable: int
 
@@ -45,49 +40,27 @@ WHAT = {
     "teacher.prompt_logit": "MLP of the prompt logit",
     "student.encoder": "text encoder (eq. 9)",
     "student.head": "MLP of the text logit (eq. 9)",
+    "student.audio": "audio student (Fig. 4)",
+    "student.visual": "visual student (Fig. 4)",
     "objective": "distiller",
 }
 
 
-def meta_model(config: Config, clips: int = 2) -> VideoAdviser:
-    """The model of a sentiment configuration on the meta device: shapes without weights, and without any download
-    for the models that the project knows by name.
-
-    Args:
-        config: the run's settings.
-        clips: number of training clips (CRD's memories are buffers and not counted).
-
-    Raises:
-        ValueError: an unknown model name.
-    """
-    with torch.device("meta"):
-        student, _ = build_student(replace(config.student, weights="random"), config.seed)
-        teacher: Teacher | None = None
-        if config.teacher is not None:
-            teacher = build_teacher(
-                replace(config.teacher, weights="random", compile=False),
-                config.seed,
-                frames=config.data.frames,
-                frame_size=config.data.frame_size,
-            )
-        return VideoAdviser(teacher, student, build_objective(config, teacher, student, clips))
-
-
-def count(config: Config) -> list[Count]:
+def count(model: nn.Module) -> list[Count]:
     """Parameters per module, in the order of the forward pass, modules without any left out."""
-    model = meta_model(config)
     rows = []
-    for name, what in WHAT.items():
-        try:
-            module = model.get_submodule(name)
-        except AttributeError:
-            continue
-        frozen, trainable = _split(module)
-        if frozen + trainable:
-            rows.append(Count(name, what, frozen, trainable))
+    for name, module in _modules(model):
+        sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+        frozen, trainable = (sum(n for n, trained in sizes if trained == kind) for kind in (False, True))
+        if sizes:
+            rows.append(Count(name, WHAT.get(name, ""), frozen, trainable))
     return rows
 
 
-def _split(module: nn.Module | None) -> tuple[int, int]:
-    sizes = [(p.numel(), p.requires_grad) for p in module.parameters()] if module is not None else []
-    return sum(n for n, trained in sizes if not trained), sum(n for n, trained in sizes if trained)
+def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of teacher and student, and what there is beside these."""
+    for name, module in model.named_children():
+        if name in ("teacher", "student"):
+            yield from ((f"{name}.{part}", inner) for part, inner in module.named_children())
+        else:
+            yield name, module

@@ -35,7 +35,7 @@ class Activations:
 
 
 def activations(config: Config, clips: int, tokens: int, dtype: torch.dtype, evaluation_clips: int) -> Activations:
-    """Activations of a sentiment configuration; takes seconds at the paper's sizes.
+    """Activations of a configuration's model; takes seconds at the paper's sizes.
 
     Args:
         clips: micro-batch of training.

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from vadv import tasks
 from vadv.config import Config, Student, Teacher
 
 STEPS, CLIPS, BATCH = 3, 40, 4
@@ -30,7 +31,7 @@ def small(config: Config) -> tuple[Config, list[str]]:
     )
     lines.append(f"{steps} steps of {batch} clips, anomaly checks on, evaluation cut short")
     student = config.student
-    if config.task != "retrieval":
+    if tasks.kind(config).text:
         student, line = _student(student)
         lines.append(line)
     teacher = config.teacher
@@ -86,7 +87,7 @@ def _draw(config: Config) -> Path:
     from shards.sources import sources
 
     home = config.data.cache_folder()
-    source = "sample-events" if config.task == "retrieval" else "sample"
+    source = tasks.kind(config).sample
     out = home / f"debug-{source}-shards-{CLIPS}"
     if not (out / "manifest.json").is_file():
         print("drawing a few clips for debugging, once", file=sys.stderr)

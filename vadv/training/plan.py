@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
-from vadv.config import Config
-from vadv.models.count import Count, count, meta_model
+from vadv import tasks
+from vadv.config import Config, Student, Teacher
+from vadv.models.count import Count, count
+from vadv.tasks import Task
 from vadv.training.activations import activations
 from vadv.training.debug import is_here
 from vadv.training.engine import deepspeed_settings, parameter_groups, precision, zero_stage
 from vadv.training.evaluation import MICRO_BATCH
 from vadv.training.memory import MASTER, STATES, Memory, Parameters, memory
+from vadv.training.shapes import meta_task
 
 GIB = 2**30
 STAGES: dict[str, dict[str, Any]] = {
@@ -34,13 +37,18 @@ def plan(config: Config, world_size: int | None = None) -> str:
         world_size: number of GPUs; default: of the environment.
 
     Raises:
-        ValueError: as a run's; a task other than sentiment.
+        ValueError: as a run's.
     """
-    if config.task != "sentiment":
-        raise ValueError(f"--plan: expected task: sentiment, found {config.task}")
     world_size = world_size or int(os.environ.get("WORLD_SIZE", "1"))
     deepspeed_settings(config, world_size)  # wrong arithmetic is told first
-    parts = [_parameters(count(config)), _weights(config), _batch(config, world_size), _memory(config, world_size)]
+    task = meta_task(config)
+    sizes = _sizes(task, config)
+    parts = [
+        _parameters(count(task.module)),
+        _weights(config),
+        _batch(task, config, world_size),
+        _memory(sizes, config, world_size),
+    ]
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -53,18 +61,18 @@ def predict(config: Config, world_size: int, tokens: int, *, on_cpu: bool = Fals
     """
     settings = deepspeed_settings(config, world_size)
     found = activations(config, config.train.micro(world_size), tokens, _dtype(settings), MICRO_BATCH)
-    return memory(settings, _sizes(config), found, world_size, on_cpu=on_cpu)
+    return memory(settings, _sizes(meta_task(config), config), found, world_size, on_cpu=on_cpu)
 
 
 def _dtype(settings: dict[str, Any]) -> torch.dtype:
     return getattr(torch, precision(settings))
 
 
-def _sizes(config: Config) -> Parameters:
-    model = meta_model(config)
+def _sizes(task: Task, config: Config) -> Parameters:
+    model: Any = task.module
     groups = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model, config)]
     apart = 0
-    if model.teacher is not None and config.teacher is not None and config.teacher.cache_features:
+    if config.teacher is not None and config.teacher.cache_features:
         apart = sum(p.numel() for p in model.teacher.clip.parameters())
     total = sum(p.numel() for p in model.parameters())
     return Parameters(total=total - apart, trained=sum(groups), group=max(groups), apart=apart)
@@ -79,21 +87,25 @@ def _parameters(rows: list[Count]) -> list[str]:
 
 def _weights(config: Config) -> list[str]:
     """What would be loaded, and whether it is on this machine."""
-    lines = ["Weights that would be loaded"]
-    teacher, student = config.teacher, config.student
-    if teacher is not None:
-        lines.append(f"  teacher.clip {teacher.clip}: {_clip_source(teacher.clip, teacher.weights)}")
+    lines = []
+    if config.teacher is not None:
+        lines.append(f"  teacher.clip {config.teacher.clip}: {_clip_source(config.teacher)}")
+    if tasks.kind(config).text:
+        lines.append(f"  student.model {config.student.model}: {_student_source(config.student)}")
+    return ["Weights that would be loaded", *(lines or ["  none: all start random, from the seed"])]
+
+
+def _student_source(student: Student) -> str:
     if student.weights == "random":
-        source = "random, from the seed"
-    elif student.model.startswith("package:") or Path(student.model).is_dir():
-        source = "a folder on this machine"
-    else:
-        there = "in the cache of this machine" if is_here(student.model, "config.json") else "not on this machine yet"
-        source = f"huggingface.co/{student.model}, {there}"
-    return [*lines, f"  student.model {student.model}: {source}"]
+        return "random, from the seed"
+    if student.model.startswith("package:") or Path(student.model).is_dir():
+        return "a folder on this machine"
+    there = "in the cache of this machine" if is_here(student.model, "config.json") else "not on this machine yet"
+    return f"huggingface.co/{student.model}, {there}"
 
 
-def _clip_source(clip: str, weights: str) -> str:
+def _clip_source(teacher: Teacher) -> str:
+    clip, weights = teacher.clip, teacher.weights
     if weights == "random":
         return "random, from the seed"
     if Path(weights).is_file():
@@ -111,19 +123,21 @@ def _clip_source(clip: str, weights: str) -> str:
     return f"{where} ({weights}), {'in the cache of this machine' if there else 'not on this machine yet'}"
 
 
-def _batch(config: Config, world_size: int) -> list[str]:
+def _batch(task: Task, config: Config, world_size: int) -> list[str]:
     train = config.train
-    return [
+    line = (
         f"Batch: {train.batch_size} clips a step = {world_size} GPU(s) x {train.micro(world_size)} clips x "
-        f"{train.accumulation(world_size)} micro-batch(es), {config.data.frames} frames of {config.data.frame_size} "
-        f"pixels, texts of {config.student.max_tokens} tokens"
-    ]
+        f"{train.accumulation(world_size)} micro-batch(es)"
+    )
+    if task.video:
+        line += f", {config.data.frames} frames of {config.data.frame_size} pixels"
+    return [line + f", texts of {config.student.max_tokens} tokens" if task.text else line]
 
 
-def _memory(config: Config, world_size: int) -> list[str]:
+def _memory(sizes: Parameters, config: Config, world_size: int) -> list[str]:
     """A table for each number format and ZeRO stage; the configuration's own is marked."""
     own = deepspeed_settings(config, world_size)
-    sizes, micro = _sizes(config), config.train.micro(world_size)
+    micro = config.train.micro(world_size)
     cells = [["", "", "weights", "optimizer", "fwd + bwd", "step", "evaluation", "peak", "host"]]
     for name, mixed in PRECISIONS.items():
         found = activations(config, micro, config.student.max_tokens, getattr(torch, name), MICRO_BATCH)
