@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from vadv.config import Config
     from vadv.models.batch import Batch
 
-WORDS = "a film that was not very good but I would see it again because of her voice and that last scene"
+TOKENS = 30
+"""Mean length of a made text: sentences of MOSI and MOSEI have 12 to 20 words, 1.2 to 1.5 tokens each."""
 
 
 def config_of(changes: dict[str, Any], clip: str, student: str) -> Config:
@@ -31,19 +32,19 @@ def config_of(changes: dict[str, Any], clip: str, student: str) -> Config:
     return load(None, base | changes)
 
 
-def made_clips(config: Config, count: int, words: int = 25) -> list[Clip]:
-    """Clips with random frames, face features and texts of about `words` words."""
+def made_clips(config: Config, count: int) -> list[Clip]:
+    """Clips with random frames, face features and texts; random weights come with a vocabulary of single bytes."""
     from shards.clip import Clip
 
-    random, words_of = np.random.default_rng(1), WORDS.split()
-    data = config.data
+    random, data = np.random.default_rng(1), config.data
+    start_and_end = 2
     shape = (data.frames, 3, data.frame_size, data.frame_size)
     return [
         Clip(
             id=str(number),
             dataset="made",
             index=number,
-            text=" ".join(random.choice(words_of, random.integers(max(1, words // 2), words + words // 2))),
+            text="x" * (int(random.integers(TOKENS // 2, TOKENS + TOKENS // 2 + 1)) - start_and_end),
             label=float(random.uniform(-3, 3)),
             frames=random.integers(0, 256, shape, np.uint8) if config.teacher is not None else None,
             faces=random.standard_normal((64, 8)).astype(np.float32),
