@@ -17,9 +17,9 @@ from slurm.alive import LOCAL, RunningLock, is_alive_in_slurm
 from slurm.attempt import Ending, claim, settle
 from slurm.folder import Folder
 from slurm.record import read_record
-from slurm.rendezvous import free_port
 from slurm.settings import Local
 from slurm.snapshot import START
+from vadv.ports import free_port
 
 POLL = 0.2
 """Seconds between looks at the processes."""

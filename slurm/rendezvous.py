@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from slurm.folder import write_json
+from vadv.ports import free_port
 
 PATIENCE = 600.0
 """Seconds a rank waits for rank 0's address: nodes of one job may start minutes apart."""
@@ -87,22 +87,6 @@ def own_address(env: Mapping[str, str], nodes: int, interface: str | None) -> st
     if launcher in {address.address for addresses in found.values() for address in addresses}:
         return str(launcher)
     return socket.gethostbyname(socket.gethostname())
-
-
-def free_port() -> int:
-    """A port that nobody listens on, outside the range from which the kernel takes ports of outgoing connections."""
-    try:
-        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except (OSError, ValueError):
-        first = 32768
-    for port in random.SystemRandom().sample(range(10000, max(first, 20000)), 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            return port
-    raise OSError("no free port between 10000 and " + str(first))
 
 
 def _wait_for(file: Path) -> tuple[str, int]:

@@ -6,13 +6,14 @@ import contextlib
 import json
 import multiprocessing
 import os
-import socket
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vadv.ports import free_port
 
 
 def _serve(pipe: Connection, log: str) -> None:
@@ -64,9 +65,7 @@ class Ranks:
 
     def train(self, settings: Mapping[str, Any], run: Path, world: int = 2, **options: Any) -> Any:
         """Train on `world` ranks; the exit code, or the text of the error, the same on all ranks."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         pipes = self._group(world)
         for rank, pipe in enumerate(pipes):
             environment = {

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from vadv.ports import free_port
 
 STALL, GRACE = 15.0, 60.0
 """Seconds without progress that a run allows itself; seconds after which a trial gives up on it."""
@@ -61,9 +62,7 @@ class Ranks:
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         fork = multiprocessing.get_context("fork")
         self.processes = [fork.Process(target=_rank, args=(trial, rank, port)) for rank in range(2)]
         for process in self.processes:

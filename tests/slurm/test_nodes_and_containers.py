@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from sweeping import ROOT
+
+from vadv.ports import free_port
 
 CONTAINERS = ROOT / "slurm" / "containers"
 BIN = Path(sys.executable).parent
@@ -30,12 +31,6 @@ def base(sample_shards: Path, tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run_together(commands: list[list[str]]) -> None:

@@ -18,9 +18,10 @@ from slurm.folder import Folder, write_json, write_text
 from slurm.progress import Progress, checkpoint_step, finished, progress, total_steps
 from slurm.queue import Queued
 from slurm.record import Record
-from slurm.rendezvous import free_port, own_address, rank_environment
+from slurm.rendezvous import own_address, rank_environment
 from slurm.status import table
 from slurm.summary import Row
+from vadv.ports import free_port
 
 MAE = {"output": "text", "metric": "mae", "name": "MAE", "better": "low"}
 MAP = {"output": "students", "metric": "map_mean", "name": "mAP", "better": "high"}

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import pytest
 import yaml
 from training_runs import changed, numbers
 
+from vadv.ports import free_port
+
 PREEMPTED, STOPPED, INTERRUPTED = 75, 3, 130
 
 
@@ -29,9 +30,7 @@ class Launched:
         run.parent.mkdir(parents=True, exist_ok=True)
         config = run.with_suffix(".yaml")
         config.write_text(yaml.safe_dump(settings))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.run, self.log = run, run.with_suffix(".log")
         self.ranks = []
         for rank in range(world):

@@ -22,8 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vadv.bench.ranks import free_port
 from vadv.bench.table import Row
+from vadv.ports import free_port
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
+
+from vadv.ports import free_port
 
 
 def on_ranks(size: int, work: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] = {}) -> list[Any]:
@@ -41,14 +42,6 @@ def on_ranks(size: int, work: Callable[..., Any], *arguments: Any, environment: 
         for _, process in ranks:
             process.join(30)
             process.kill()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _rank(

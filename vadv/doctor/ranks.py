@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict
 
 from vadv.doctor import Finding, fail, ok, warn
+from vadv.ports import free_port
 
 BYTES_CPU, BYTES_GPU = 16 * 2**20, 256 * 2**20
 """Size of the tensor that is summed."""
@@ -62,10 +63,7 @@ def measure() -> list[Finding]:
 
 def measure_here(ranks: int) -> list[Finding]:
     """The same with ranks that are started on this machine for the purpose."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    rendezvous = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    rendezvous = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     started = []
     for rank in range(ranks):
         env = {**os.environ, **rendezvous, "RANK": str(rank), "LOCAL_RANK": str(rank)}
