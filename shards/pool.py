@@ -9,6 +9,7 @@ come through one piece of anonymous shared memory that has no name in /dev/shm a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import mmap
@@ -51,7 +52,8 @@ class _Task:
     tar: Opened
     future: Future[tuple[Sample, np.ndarray | None]]
     running: bool = False
-    retried: bool = False
+    killed: int | None = None
+    """The youngest decoder when its own was killed from outside: others of that age may be dead too, unheard of yet."""
 
 
 @dataclass(eq=False)
@@ -64,6 +66,7 @@ class _Decoder:
     tasks: deque[tuple[_Task, int]] = field(default_factory=deque)
     since: float = 0.0
     condemned: bool = False
+    birth: int = field(default_factory=itertools.count().__next__)
 
     def free_slot(self) -> int | None:
         used = {slot for _, slot in self.tasks}
@@ -237,8 +240,14 @@ class DecoderPool:
     def _hand_out(self) -> None:
         """Fill the decoders, the emptiest first."""
         while self._waiting:
+            killed = self._waiting[0].killed
             ready = [
-                d for d in self._decoders.values() if d.pid is not None and not d.condemned and len(d.tasks) < SLOTS
+                d
+                for d in self._decoders.values()
+                if d.pid is not None
+                and not d.condemned
+                and len(d.tasks) < SLOTS
+                and (killed is None or d.birth > killed)
             ]
             if not ready:
                 return
@@ -285,14 +294,14 @@ class DecoderPool:
     def _lost(self, decoder: _Decoder, code: int) -> None:
         """A decoder has ended: the sample it worked on is to blame, unless it was killed from outside, once.
 
-        Samples that it had not begun go to another.
+        Such a sample is read once more, by a new decoder. Samples that it had not begun go to another.
         """
         tasks = [task for task, _ in decoder.tasks]
         decoder.tasks.clear()
         if tasks and not decoder.condemned:
-            if code == -signal.SIGKILL and not tasks[0].retried:
+            if code == -signal.SIGKILL and tasks[0].killed is None:
                 log.warning("a decoder was killed from outside; its sample is read once more")
-                tasks[0].retried = True
+                tasks[0].killed = max(d.birth for d in self._decoders.values())
             else:
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 self._settle(tasks.pop(0), BadSample("crash", f"its decoder ended with {how}"))

@@ -135,6 +135,25 @@ def test_killing_busy_and_idle_decoders_all_the_time(shard):
     assert run(shard_of, workers=2, disturb=idle) == expected(4)
 
 
+def test_a_sample_of_a_killed_decoder_goes_to_a_new_one(shard):
+    """Whatever killed one may have killed the others as well, which is heard of later."""
+
+    def disturb(pool, futures):
+        for future in futures:
+            future.result(timeout=60)
+        first, second = (psutil.Process(pid) for pid in pool.pids())
+        first.suspend()
+        second.suspend()
+        again = pool.submit(Job(members=row), shard_of)
+        first.kill()
+        assert again.result(timeout=10)[0].id == "toy-0"  # `second` would have kept it
+        second.kill()
+
+    shard_of = shard(["ok"] * 4)
+    row = shard_of.index.members(0)
+    assert run(shard_of, workers=2, disturb=disturb) == expected(4)
+
+
 def test_the_fork_server_may_be_killed(shard):
     def disturb(pool, futures):
         futures[0].result(timeout=60)
