@@ -6,7 +6,7 @@ LAUNCH = OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerator
 SAMPLE := data/sample-shards
 EVENTS := data/sample-events-shards
 
-.PHONY: env train train-vegas test test-slow faults lint docs
+.PHONY: env train train-vegas test test-slow coverage faults lint docs
 env: .venv/installed
 
 # The stamp is as old as the last install: a change of either file installs anew into the same environment.
@@ -39,6 +39,10 @@ test: env
 
 test-slow: env
 	$(BIN)/pytest -m slow
+
+# The suite once more, counting lines and branches in ranks, decoders and commands as well.
+coverage: env
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # 100 broken and resumed runs, with a table at the end; about half an hour on 2 cores.
 faults: env
