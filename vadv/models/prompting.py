@@ -23,7 +23,8 @@ class PatchContext(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T, N + 1, W) → (B, N, D)."""
-        return self.projection(self.norm(tokens[:, :, 1:])).mean(dim=1)
+        # The mean first: the same as X-CLIP's mean of projections, in 1/T of the operations.
+        return self.projection(self.norm(tokens[:, :, 1:]).mean(dim=1))
 
 
 class PromptLayer(nn.Module):

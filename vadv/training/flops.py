@@ -132,7 +132,7 @@ def _teacher(teacher: Teacher) -> Flops:
     found += linears(teacher.fuse, 1) + linears(teacher.video_logit, 1) + linears(teacher.prompt_logit, 1)
     if teacher.context is not None and teacher.prompting is not None:
         classes = len(teacher.prompts) if teacher.text is None else len(teacher.prompt_ids)
-        found += linears(teacher.context, t * g.patches)
+        found += linears(teacher.context, g.patches)
         for layer in teacher.prompting.modules():
             if isinstance(layer, CrossAttention):
                 found += linears(layer.q, classes, teacher.text is not None or teacher.prompting.mode == "xclip")
