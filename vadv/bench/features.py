@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=int, default=4, help="clips of an epoch of one step (default: %(default)s, the paper's batch)"
     )
+    parser.add_argument("--deepspeed", default="configs/deepspeed/zero1.json", help="preset (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> list[Row]:
@@ -118,6 +119,7 @@ def _epochs(folder: Path, options: argparse.Namespace) -> list[Row]:
         "data.views": 1,
         "data.cache_dir": str(folder / "cache"),
         "teacher.cache_features": True,
+        "deepspeed": options.deepspeed,
     }
     bench = Bench(config_of(changes, options.clip, options.student), folder, plain=False)
     try:
