@@ -40,6 +40,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> list[Row]:
     """Measure steps, then messages per ZeRO stage."""
+    return [*_steps(options), *(messages(options, stage) for stage in range(4))]
+
+
+def _steps(options: argparse.Namespace) -> list[Row]:
     best: dict[int, float] = {}
     apart = float("inf")
     for _ in range(options.repeats):
@@ -61,13 +65,17 @@ def run(options: argparse.Namespace) -> list[Row]:
     ]
     # Cores that share a cache, a memory bus or each other's units slow each other down without a message.
     rows.append(Row(f"scaling: {options.ranks} single ranks side by side", apart, "s", best[1] / apart, "one rank"))
-    for stage in range(4):
-        found = _run(options, options.ranks, f"zero{stage}", 2, count=True)
-        expected = theory(stage, found["trainable"], found["frozen"])
-        rows.append(Row(f"messages a step, ZeRO-{stage}", found["bytes"] / MB, "MB"))
-        rows[-1].ratio, rows[-1].to = expected / found["bytes"], "theory / counted"
-        rows[-1].more = {name: f"{size / MB:.1f} MB" for name, size in found["by operation"].items()}
     return rows
+
+
+def messages(options: argparse.Namespace, stage: int) -> Row:
+    """Bytes that a ZeRO stage sends in a step, against theory."""
+    found = _run(options, options.ranks, f"zero{stage}", 2, count=True)
+    expected = theory(stage, found["trainable"], found["frozen"])
+    row = Row(f"messages a step, ZeRO-{stage}", found["bytes"] / MB, "MB")
+    row.ratio, row.to = expected / found["bytes"], "theory / counted"
+    row.more = {name: f"{size / MB:.1f} MB" for name, size in found["by operation"].items()}
+    return row
 
 
 def theory(stage: int, trainable: int, frozen: int) -> float:
