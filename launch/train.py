@@ -2,7 +2,7 @@
 
     deepspeed launch/train.py --config configs/mosi.yaml --run runs/mosi         one machine, all its GPUs
     python launch/train.py --config configs/mosi.yaml --debug                    one process, a few steps, tiny weights
-    python launch/train.py --config configs/mosi.yaml --plan --world-size 8      parameters, weights and memory
+    python launch/train.py --config configs/mosi.yaml --plan --world-size 4      parameters, weights and memory
     python launch/train.py --config configs/mosi.yaml --teacher null --train.lr 1e-5 --run runs/alone
     DS_ACCELERATOR=cpu deepspeed --num_accelerators 2 launch/train.py --config configs/sample.yaml --run runs/sample
     sbatch --array=0-4 --wrap 'python launch/train.py --config configs/mosi.yaml --seed $SLURM_ARRAY_TASK_ID'

@@ -12,6 +12,7 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import metadata
@@ -155,3 +156,11 @@ def test_a_line_is_understood(parsed: None, page: str, line: str) -> None:
 def test_a_wrong_line_is_found(parsed: None, line: str) -> None:
     with pytest.raises((AssertionError, SystemExit)):
         check(line)
+
+
+@pytest.mark.parametrize("line", sorted({line for _, line in LINES if "--plan" in line}))
+def test_a_plan_is_made(line: str) -> None:
+    """Parsing alone does not see a batch that cannot be spread over the GPUs."""
+    words = shlex.split(line)
+    done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
