@@ -8,7 +8,6 @@ decoder process (pool.py), or in the caller's when it asked for no workers.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import zlib
 from dataclasses import dataclass, field
@@ -146,6 +145,17 @@ def decode(descriptor: int, job: Job, settings: Settings, out: np.ndarray) -> Sa
     return sample
 
 
+class _File:
+    """What decord reads a clip from; io.BytesIO would copy the bytes once more."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self) -> bytes:
+        """All of it."""
+        return self.data
+
+
 def _decode_video(data: bytes, suffix: str, packed: object, key: int | None, out: np.ndarray) -> None:
     """Show frames of a clip in `out`; `packed` is how many frames were decoded when the clip was packed."""
     import decord
@@ -155,7 +165,7 @@ def _decode_video(data: bytes, suffix: str, packed: object, key: int | None, out
     decord.logging.set_level(decord.logging.QUIET)
     try:
         # One thread: processes are the unit of parallelism, and a reader's own threads outlive a failed open.
-        reader: Any = decord.VideoReader(io.BytesIO(data), num_threads=1)
+        reader: Any = decord.VideoReader(_File(data), num_threads=1)
         total, count = len(reader), len(out)
         if isinstance(packed, int) and packed > 0:
             # A file may claim more frames than it shows (an edit list): decord repeats the last one in their place, and
