@@ -23,7 +23,11 @@ def open_clips(data: Data, split: str) -> ClipSet:
 
 def enlarged(clips: ClipSet, frame_size: int) -> str | None:
     """A line for people when clips were packed smaller than `data.frame_size`, so that training blows them up."""
-    sizes = [manifest.packing.get("short_side") for manifest in clips.manifests if manifest.packing.get("mode") == "transcode"]
+    sizes = [
+        manifest.packing.get("short_side")
+        for manifest in clips.manifests
+        if manifest.packing.get("mode") == "transcode"
+    ]
     smallest = min((size for size in sizes if isinstance(size, int)), default=frame_size)
     if smallest >= frame_size:
         return None
