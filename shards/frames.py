@@ -37,7 +37,7 @@ def segment_random(total: int, count: int, key: int) -> np.ndarray:
     return np.minimum(edges[:-1] + offsets.astype(np.int64), total - 1)
 
 
-def resized(width: float, height: float, short_side: int) -> tuple[int, int]:
+def size_at(width: float, height: float, short_side: int) -> tuple[int, int]:
     """Width and height of a picture when its short side becomes `short_side`; rounds as torchvision's Resize."""
     if width <= height:
         return short_side, int(short_side * height / width)
@@ -61,7 +61,7 @@ def show(pictures: np.ndarray, out: np.ndarray) -> None:
     float32: one pixel in 10,000 comes out one off.
     """
     size = out.shape[-1]
-    width, height = resized(pictures.shape[2], pictures.shape[1], size)
+    width, height = size_at(pictures.shape[2], pictures.shape[1], size)
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     for picture, shown in zip(pictures, out, strict=True):
         whole = resize(picture, width, height)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from shards.frames import resized
+from shards.frames import size_at
 from shards.probe import Facts
 
 TICKS = 90_000
@@ -65,7 +65,7 @@ def stored_size(width: int, height: int, aspect: float, short_side: int) -> tupl
     wide = width * aspect
     if min(wide, height) <= short_side:
         return max(1, round(wide)), height
-    return resized(wide, height, short_side)
+    return size_at(wide, height, short_side)
 
 
 def add_packed_video(container: Any, width: int, height: int, rate: Fraction | None, coding: Coding) -> Any:

@@ -106,6 +106,7 @@ def _memory(config: Config, ranks: int, ranks_here: int, *, free: int, host: int
 
 def room(config: Config, run: Path) -> Iterator[Finding]:
     """Space for the run folder's checkpoints."""
+    from vadv.models.count import count
     from vadv.training.shapes import meta_task
 
     place = next(folder for folder in (run.absolute(), *run.absolute().parents) if folder.exists())
@@ -113,7 +114,7 @@ def room(config: Config, run: Path) -> Iterator[Finding]:
         yield fail("run folder", f"{place} is not writable", "give another --run")
         return
     try:
-        trained = sum(p.numel() for p in meta_task(config).module.parameters() if p.requires_grad)
+        trained = sum(row.trainable for row in count(meta_task(config).module))
     except GIVES_UP:
         return
     # float32 weights and two moments, and the module's own; one more than are kept while the next is written.

@@ -26,13 +26,11 @@ class Scene:
     """Groups that may be shown side by side: the same data and the same student.
 
     Attributes:
-        task: the runs' task.
         name: for files, `mosi-roberta-large`.
         title: for people.
         groups: series name → group, the most telling first.
     """
 
-    task: str
     name: str
     title: str
     groups: dict[str, Group]
@@ -58,10 +56,9 @@ def scenes(groups: Sequence[Group]) -> list[Scene]:
             series = (place, name + (SIDES[kind.sides] if kind.teacher else ""))
             sorted_.setdefault((kind.task, kind.datasets, kind.student), {}).setdefault(series, []).append(group)
     found = []
-    for (task, datasets, student), variants in sorted(sorted_.items()):
+    for (_, datasets, student), variants in sorted(sorted_.items()):
         found.append(
             Scene(
-                task=task,
                 name=slug("-".join([*datasets, student])),
                 title=f"{shown(datasets)}, {student}",
                 groups={name: min(tried, key=_validation) for (_, name), tried in sorted(variants.items())},

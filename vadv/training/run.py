@@ -142,7 +142,7 @@ class Run:
     def _loop(self) -> int:
         state, train, clips = self.state, self.config.train, len(self.clips["train"])
         progress = Progress(self.total, state.step)
-        with self.stream as stream:
+        with self.stream as stream:  # its decoders end before the test split's begin
             while state.epoch < train.epochs and state.step < self.total:
                 for (step, batches), tally in self._steps(stream):
                     self.stepper.take(step, batches, tally)
