@@ -1,8 +1,8 @@
 """Shell lines of README, docs/ and --help: each is understood by the command that it starts.
 
 A line of launch/ goes through the command's own parser, so that a renamed option, choice or file of configs/ fails here.
-Nothing is computed: the lines need GPUs, a cluster, data or time. What is light runs elsewhere: the README's first commands
-in tests/student and tests/report, the packing examples in tests/shards/test_pack_docs.py, sweeps in tests/slurm.
+Nothing is computed, so lines that need GPUs, a cluster or data are checked too. Those that need none of these are run by
+tests/docs/test_shell_lines_run.py.
 """
 
 from __future__ import annotations
@@ -14,62 +14,26 @@ import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import metadata
-from pathlib import Path
 from typing import Any
 
 import pytest
+from shell_lines import PAGES, ROOT, SHELL, pieces, read, uncommented
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = sorted((ROOT / "launch").glob("[a-z]*.py"))
 INVENTED = {"pairs", "rkd", "face-alone"}
 """Parts that docs/extend.md has its reader write; tests/docs/test_extend.py puts them in place and runs them."""
-SHELL = re.compile(r"(\w+=\S+ )*(python|deepspeed|torchrun|srun|sbatch|make|pytest|pip|tail|curl)\b")
 
 
-def blocks(page: str) -> Iterator[str]:
-    """Lines of indented and fenced code, those that end in a backslash or an open quote joined with the next."""
-    fenced, whole = False, ""
-    for line in page.splitlines():
-        if line.startswith("```"):
-            fenced = not fenced
-        elif fenced or line.startswith("    "):
-            whole += line.strip()
-            if whole.endswith("\\"):
-                whole = whole[:-1]
-            elif SHELL.match(whole) and uncommented(whole).count("'") % 2:
-                whole += "\n"
-            else:
-                yield whole
-                whole = ""
-
-
-def uncommented(line: str) -> str:
-    """Without the remark behind it: after a # or, in docstrings, after several blanks."""
-    return "\n".join(re.split(r"\s{2,}|\s#\s", part.strip())[0] for part in line.split("\n"))
-
-
-def spans(page: str) -> Iterator[str]:
-    """Whole commands in running text, not patterns such as `--logs SWEEP [--point NAME]`."""
-    for span in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)):
-        if not re.search(r"[\[…|]", span):
-            yield span
-
-
-def shell_lines() -> list[tuple[str, str]]:
-    found = []
-    for path in PAGES:
-        page = path.read_text(encoding="utf-8")
-        found += [(path.name, uncommented(line)) for line in [*blocks(page), *spans(page)] if SHELL.match(line)]
+def found() -> list[tuple[str, str]]:
+    lines = [(line.page, line.command) for path in PAGES for line in read(path)]
     for path in COMMANDS:
         about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found += [(path.name, uncommented(line)) for line in blocks(about) if SHELL.match(line)]
-    return sorted({(page, line) for page, line in found if not INVENTED & set(line.split())})
+        lines += [(path.name, uncommented(line)) for is_code, line in pieces(about) if is_code and SHELL.match(line)]
+    return sorted({(page, line) for page, line in lines if not INVENTED & set(line.split())})
 
 
-LINES = shell_lines()
+LINES = found()
 
 
 class Understood(Exception):
