@@ -33,7 +33,9 @@ def main() -> int:
         raise ValueError(f"--max-rejected: expected a share from 0 to 1, found {options.max_rejected:g}")
     logging.basicConfig(format="pack.py: %(message)s")
     source = sources()[options.source](**{name: getattr(options, name) for name in options.source_options})
-    coding = Coding(mode=options.mode, short_side=options.short_side, gop=options.gop, crf=options.crf)
+    coding = Coding(
+        mode=options.mode, frame_size=options.frame_size, frames=options.frames, quantizer=options.quantizer
+    )
     summary = pack(
         source,
         options.out,
@@ -98,9 +100,9 @@ def add_common_options(command: argparse.ArgumentParser) -> None:
         default=coding.mode,
         help="transcode clips, or keep their bytes",
     )
-    add("--short-side", type=int, default=coding.short_side, help="pixels of the shorter side")
-    add("--gop", type=int, default=coding.gop, help="frames from one keyframe to the next")
-    add("--crf", type=int, default=coding.crf, help="quality of x264, smaller is better")
+    add("--frame-size", type=int, default=coding.frame_size, help="height and width of stored pictures in pixels")
+    add("--frames", type=int, default=coding.frames, help="most frames that are stored of a clip")
+    add("--quantizer", type=int, default=coding.quantizer, help="coarseness of their JPEGs, smaller is better")
     add(
         "--openface", type=Path, metavar="FOLDER", help="folder of OpenFace's output, in place of the built-in detector"
     )

@@ -53,16 +53,21 @@ def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def show(pictures: np.ndarray, out: np.ndarray) -> None:
-    """Resize the short side of `pictures`, (T, h, w, 3) uint8, and crop the centre into `out`, (T, 3, H, H) uint8.
+def view(picture: np.ndarray, size: int, aspect: float = 1.0) -> np.ndarray:
+    """(h, w, 3) uint8 to (size, size, 3): the short side resized to `size`, the centre of the long one cropped out.
 
-    Equals open_clip's evaluation transform (torchvision's Resize and CenterCrop on a PIL image) bit for bit. Clips packed
-    for this size need the crop only. Cropping first would save a third of the resize, but PIL keeps crop boxes in
-    float32: one pixel in 10,000 comes out one off.
+    Equals open_clip's evaluation transform (torchvision's Resize and CenterCrop on a PIL image) bit for bit. Cropping
+    first would save a third of the resize, but PIL keeps crop boxes in float32: one pixel in 10,000 comes out one off.
+
+    Args:
+        aspect: width of a pixel over its height.
     """
-    size = out.shape[-1]
-    width, height = size_at(pictures.shape[2], pictures.shape[1], size)
+    width, height = size_at(picture.shape[1] * aspect, picture.shape[0], size)
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    return resize(picture, width, height)[top : top + size, left : left + size]
+
+
+def show(pictures: np.ndarray, out: np.ndarray) -> None:
+    """The view of `pictures`, (T, h, w, 3) uint8, into `out`, (T, 3, H, H) uint8; packed for this size they are it already."""
     for picture, shown in zip(pictures, out, strict=True):
-        whole = resize(picture, width, height)
-        shown[...] = whole[top : top + size, left : left + size].transpose(2, 0, 1)
+        shown[...] = view(picture, out.shape[-1]).transpose(2, 0, 1)

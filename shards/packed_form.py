@@ -1,20 +1,23 @@
-"""The form in which clips are stored: what training sees of them before the crop, as H.264 with dense keyframes, in MP4.
+"""The form in which clips are stored: what training can see of them, as JPEGs in an MP4.
 
-The packed form decides how fast training reads (launch/bench.py pipeline): a frame costs the decoding from its
-keyframe on, and what is left to resize. So the short side is resized to the model's view once, here, as open_clip does it;
-colour keeps its full resolution (4:4:4), since halved colour planes of a picture of 224 pixels cost 3 dB. A file that
-already has the form keeps its bytes.
+The packed form decides how fast training reads (launch/bench.py pipeline). A reader takes a few frames out of a clip, each
+resized and cropped to the model's view. So that much is done once, here, as open_clip does it, and each picture stands
+for itself: showing one is decoding one. Of a long clip, frames that lie evenly over it are stored. Colour keeps its full
+resolution (4:4:4): halved colour planes of a picture of 224 pixels cost 5 dB. All DCT coefficients are rounded alike, to
+multiples of `quantizer`, so that the error is bounded whatever the picture shows.
 
 docs/benchmarks.md has the time, the room and the quality of this form and of those that were tried.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from shards.frames import size_at
+import numpy as np
+
 from shards.probe import Facts
 
 TICKS = 90_000
@@ -27,21 +30,18 @@ class Coding:
 
     Attributes:
         mode: `transcode` to the packed form, or `keep` the source's bytes.
-        short_side: largest height or width, whichever is smaller, in pixels: the model's own, 224 in Table 3.
-            Smaller clips are not enlarged.
-        gop: frames from one keyframe to the next.
-        crf: x264's constant rate factor: smaller is better and larger.
-        preset: x264's preset.
+        frame_size: height and width of the stored pictures in pixels: the model's own, 224 in Table 3.
+        frames: most frames that are stored of a clip.
+        quantizer: what DCT coefficients are rounded to multiples of: smaller is better and larger.
     """
 
     mode: Literal["transcode", "keep"] = "transcode"
-    short_side: int = 224
-    gop: int = 2
-    crf: int = 13
-    preset: str = "veryfast"
+    frame_size: int = 224
+    frames: int = 32
+    quantizer: int = 6
 
     def __post_init__(self) -> None:
-        for name, least, most in (("short_side", 16, 4096), ("gop", 1, 1000), ("crf", 0, 51)):
+        for name, least, most in (("frame_size", 80, 4096), ("frames", 1, 100_000), ("quantizer", 1, 255)):
             if not least <= getattr(self, name) <= most:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option}: expected {least} to {most}, found {getattr(self, name)}")
@@ -51,38 +51,42 @@ def is_packed(facts: Facts, coding: Coding) -> bool:
     """Whether a file has the packed form already, so that encoding it again would only cost quality."""
     return (
         "mp4" in facts.container
-        and facts.codec == "h264"
-        and facts.pix_fmt in ("yuv444p", "yuv420p")
-        and min(facts.width, facts.height) <= coding.short_side
-        and facts.gop <= coding.gop
+        and facts.codec == "mjpeg"
+        and facts.pix_fmt == "yuvj444p"
+        and facts.width == facts.height == coding.frame_size
+        and facts.frames <= coding.frames
         and facts.aspect == 1
         and facts.rotation == 0
     )
 
 
-def stored_size(width: int, height: int, aspect: float, short_side: int) -> tuple[int, int]:
-    """Width and height of the stored picture: square pixels, not enlarged, `short_side` as open_clip resizes to it."""
-    wide = width * aspect
-    if min(wide, height) <= short_side:
-        return max(1, round(wide)), height
-    return size_at(wide, height, short_side)
+def stored_frames(frames: int, most: int) -> np.ndarray:
+    """(min(frames, most),) growing numbers of the frames that are stored of a clip of `frames`.
+
+    The first of each of `most` equal segments. A reader that wants the centres of T segments finds the same frames in the
+    packed clip as in its source whenever 2·T divides `most`.
+    """
+    count = min(frames, most)
+    return np.arange(count, dtype=np.int64) * frames // max(count, 1)
 
 
-def add_packed_video(container: Any, width: int, height: int, rate: Fraction | None, coding: Coding) -> Any:
-    """A video stream of the packed form in a container that is being written."""
-    stream = container.add_stream("libx264", rate=rate or 25)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
-    context = stream.codec_context
-    context.thread_count = 1
-    context.time_base = Fraction(1, TICKS)
-    context.options = {
-        "preset": coding.preset,
-        # fastdecode: no CABAC, no deblocking, half the decoding time for a tenth more bytes. psnr: the reader is a
-        # network, and +0.5 to +1.2 dB come at about the same size.
-        "tune": "psnr,fastdecode",
-        "crf": str(coding.crf),
-        # Without mbtree, which looks ahead over more frames than there are between keyframes, and in which x264 reads
-        # memory that it never set: with MALLOC_PERTURB_=1 the same clip gave other bytes.
-        "x264-params": f"keyint={coding.gop}:min-keyint={coding.gop}:scenecut=0:bframes=0:no-mbtree=1:rc-lookahead=0:threads=1",
-    }
+def add_pictures(container: Any, size: int) -> Any:
+    """A stream of JPEGs of size x size pixels in a container that is being written."""
+    stream = container.add_stream("mjpeg", rate=25)
+    stream.width, stream.height, stream.pix_fmt = size, size, "yuvj444p"
+    stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS)
     return stream
+
+
+def picture_packet(picture: np.ndarray, tick: int, stream: Any, coding: Coding) -> Any:
+    """(H, W, 3) uint8 RGB as a packet of that stream, shown at `tick`."""
+    import av
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    tables = [[coding.quantizer] * 64] * 2  # brightness, colour
+    Image.fromarray(picture).save(buffer, "JPEG", qtables=tables, subsampling="4:4:4", optimize=True)
+    packet = av.Packet(buffer.getvalue())
+    packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, TICKS), True
+    packet.pts = packet.dts = tick
+    return packet

@@ -117,7 +117,7 @@ class Preparer:
             if self.extractor and audio is None:
                 audio = self.extractor.audio(raw.video, raw.start, raw.end)
             if self.extractor and visual is None:
-                visual = self.extractor.visual(video.sampled, video.frames)
+                visual = self.extractor.visual(video.sampled, video.decoded)
         for name, vector in (("audio.npy", audio), ("visual.npy", visual)):
             if vector is not None:
                 members.append((name, npy(np.asarray(vector, np.float32))))

@@ -38,7 +38,6 @@ class Facts:
 
     Attributes:
         frames: packets inside the cut.
-        gop: frames from one keyframe to the next, the largest distance.
         origin: time of the first frame inside the cut, in seconds of the file's clock.
         rate: mean frame rate in 1/s, as the container has it.
         codec, pix_fmt, container: FFmpeg's names.
@@ -49,7 +48,6 @@ class Facts:
     """
 
     frames: int
-    gop: int
     origin: float
     rate: float
     codec: str
@@ -82,14 +80,12 @@ def probe(path: Path, start: float | None = None, end: float | None = None) -> F
     rotation, aspect = _first_frame(path)
     with open_clip(path) as container:
         stream = video_stream(container, path)
-        count = gap = longest = 0
+        count = 0
         origin: float | None = None
         for packet in container.demux(stream):
             if packet.size == 0 or not within(packet.pts, packet.time_base, start, end):
                 continue
             count += 1
-            gap = 1 if packet.is_keyframe else gap + 1
-            longest = max(longest, gap)
             if packet.pts is not None:
                 time = float(packet.pts * packet.time_base)
                 origin = time if origin is None else min(origin, time)
@@ -101,7 +97,6 @@ def probe(path: Path, start: float | None = None, end: float | None = None) -> F
         context = stream.codec_context
         return Facts(
             frames=count,
-            gop=longest,
             origin=origin or 0.0,
             rate=float(stream.average_rate or stream.base_rate or 25),
             codec=context.name,

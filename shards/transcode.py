@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from shards.encoder import Encoder
-from shards.packed_form import Coding, is_packed, stored_size
+from shards.frames import size_at
+from shards.packed_form import Coding, is_packed, stored_frames
 from shards.probe import MOST_MISSING, BadClip, Facts, open_clip, probe, video_stream, within
 from shards.sample import is_container
 
@@ -33,18 +34,20 @@ class Video:
     Attributes:
         data: the container's bytes.
         extension: its member name's ending, without dot.
-        frames: number of frames that decode.
-        fps: mean frame rate in 1/s.
+        frames: number of frames stored.
+        decoded: number of frames of the source that decode.
+        fps: the source's mean frame rate in 1/s.
         duration: seconds.
         kept: whether `data` are the source's own bytes.
         sound: whether the source has an audio stream.
-        indices: (n,) the wanted frames' numbers, as `sample_indices` gives them.
+        indices: (n,) the wanted frames' numbers in the source, as `sample_indices` gives them.
         sampled: number of a frame -> (H, W, 3) uint8 RGB, for every number in `indices`.
     """
 
     data: bytes
     extension: str
     frames: int
+    decoded: int
     fps: float
     duration: float
     kept: bool
@@ -83,12 +86,12 @@ def transcode(
         keep = start is None and end is None and (packed or (coding.mode == "keep" and _is_readable(path)))
         one_pass = _Pass(path, coding, facts, start, end, wanted, keep)
         video = one_pass(expected=facts.frames)
-        if video.frames != facts.frames:
-            if video.frames < (1 - MOST_MISSING) * facts.frames:
-                raise BadClip("undecodable", f"{video.frames} of {facts.frames} frames decode: {path}")
-            # Once more, so that the sampled frames are spread over those that do decode; and a flaw is not kept.
+        if video.decoded != facts.frames:
+            if video.decoded < (1 - MOST_MISSING) * facts.frames:
+                raise BadClip("undecodable", f"{video.decoded} of {facts.frames} frames decode: {path}")
+            # Once more, so that the chosen frames are spread over those that do decode; and a flaw is not kept.
             one_pass.keep = keep and coding.mode == "keep"
-            video = one_pass(expected=video.frames)
+            video = one_pass(expected=video.decoded)
     except av.error.FFmpegError as error:
         raise BadClip("unreadable", f"{error.strerror}: {path}") from error
     if all(np.percentile(frame.max(axis=2), 99) < BLACK_LUMA for frame in video.sampled.values()):
@@ -104,7 +107,7 @@ def _is_readable(path: Path) -> bool:
 
 @dataclass
 class _Pass:
-    """Reads a clip from end to end: every frame is decoded, encoded unless `keep`, and sampled."""
+    """Reads a clip from end to end: every frame is decoded, the chosen ones are stored unless `keep`, and sampled."""
 
     path: Path
     coding: Coding
@@ -115,20 +118,20 @@ class _Pass:
     keep: bool
 
     def __call__(self, expected: int) -> Video:
-        """Sample as if there were `expected` frames."""
+        """Choose as if there were `expected` frames."""
         indices = sample_indices(expected, self.wanted)
         chosen = set(indices.tolist())
+        stored = set(stored_frames(expected, self.coding.frames).tolist())
         sampled: dict[int, np.ndarray] = {}
         encoder = None if self.keep else Encoder(self.facts, self.coding)
         first = last = 0.0
         count = 0
         for frame in self._frames(encoder):
-            # Before encoding, which gives a frame of the right size and format another time of its own.
             last = frame.time if frame.time is not None else last
             first = last if count == 0 else first
             if count in chosen:
                 sampled[count] = to_rgb(frame, FACE_SHORT_SIDE)
-            if encoder:
+            if encoder and count in stored:
                 encoder.add(frame)
             count += 1
         if count == 0:
@@ -137,7 +140,8 @@ class _Pass:
         return Video(
             data=encoder.finish() if encoder else self.path.read_bytes(),
             extension="mp4" if encoder else CONTAINERS.get(self.path.suffix.lower(), "mp4"),
-            frames=count,
+            frames=len(stored) if encoder else count,
+            decoded=count,
             fps=round(fps, 4),
             duration=round(count / fps, 4),
             kept=encoder is None,
@@ -167,6 +171,8 @@ class _Pass:
 
 def to_rgb(frame: Any, short_side: int) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a frame, upright, at most `short_side` on the shorter side."""
-    width, height = stored_size(frame.width, frame.height, 1.0, short_side)
+    width, height = frame.width, frame.height
+    if min(width, height) > short_side:
+        width, height = size_at(width, height, short_side)
     picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC", threads=1)
     return np.ascontiguousarray(np.rot90(picture.to_ndarray(), (frame.rotation // 90) % 4))

@@ -21,20 +21,20 @@ def open_clips(data: Data, split: str) -> ClipSet:
     return ClipSet(data.folders(), split, _cache(data.cache_folder(), data.cache_bytes) if remote else None)
 
 
-def enlarged(clips: ClipSet, frame_size: int) -> str | None:
-    """A line for people when clips were packed smaller than `data.frame_size`, so that training blows them up."""
-    sizes = [
-        manifest.packing.get("short_side")
-        for manifest in clips.manifests
-        if manifest.packing.get("mode") == "transcode"
-    ]
-    smallest = min((size for size in sizes if isinstance(size, int)), default=frame_size)
-    if smallest >= frame_size:
-        return None
-    return (
-        f"clips were packed with a short side of {smallest} pixels and are enlarged to data.frame_size {frame_size}: "
-        f"pack them with --short-side {frame_size} for sharper ones"
-    )
+def coarser(clips: ClipSet, data: Data) -> str | None:
+    """A line for people when clips were packed with smaller pictures, or fewer, than the configuration asks for."""
+    for option, wanted, what in (
+        ("frame_size", data.frame_size, "pictures of {} pixels, which are enlarged"),
+        ("frames", data.frames, "at most {} pictures each, some of which are shown twice"),
+    ):
+        found = [m.packing.get(option) for m in clips.manifests if m.packing.get("mode") == "transcode"]
+        least = min((number for number in found if isinstance(number, int)), default=wanted)
+        if least < wanted:
+            return (
+                f"clips were packed with {what.format(least)} (data.{option} is {wanted}): "
+                f"pack them with --{option.replace('_', '-')} {wanted}"
+            )
+    return None
 
 
 @functools.cache

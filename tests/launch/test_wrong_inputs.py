@@ -30,10 +30,11 @@ ROWS = f"""
 pack                                                   | expected SOURCE, found none
 pack csvv --out W/out                                  | SOURCE: expected one of csv, mmsa | found csvv; did you mean csv?
 pack csv --root W/raw-broken                           | expected --out, found none
-{RAW} --sort-side 3                                    | unknown option --sort-side; did you mean --short-side?
-{RAW} --short-side big                                 | --short-side: expected a whole number, found 'big'
-{RAW} --short-side 3                                   | --short-side: expected 16 to 4096, found 3
-{RAW} --crf 60                                         | --crf: expected 0 to 51, found 60
+{RAW} --frame-sise 3                                   | unknown option --frame-sise; did you mean --frame-size?
+{RAW} --frame-size big                                 | --frame-size: expected a whole number, found 'big'
+{RAW} --frame-size 3                                   | --frame-size: expected 80 to 4096, found 3
+{RAW} --frames 0                                       | --frames: expected 1 to 100000, found 0
+{RAW} --quantizer 300                                  | --quantizer: expected 1 to 255, found 300
 {RAW} --workers 0                                      | --workers: expected 1 or more, found 0
 {RAW} --clip-timeout 0                                 | --clip-timeout: expected more than 0 seconds
 {RAW} --max-rejected 5                                 | --max-rejected: expected a share from 0 to 1, found 5

@@ -135,8 +135,8 @@ def test_a_finished_pack_is_left_alone(corpus: Path, packed: Path) -> None:
 
 
 def test_another_pack_is_never_mixed_in(corpus: Path, packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="other settings \\(gop 2\\)"):
-        pack(Csv(root=corpus, name="small"), packed, quiet(coding=Coding(gop=4)))
+    with pytest.raises(ValueError, match="other settings \\(frames 32\\)"):
+        pack(Csv(root=corpus, name="small"), packed, quiet(coding=Coding(frames=16)))
     with pytest.raises(ValueError, match="other input"):
         pack(Csv(root=corpus, name="renamed"), packed, quiet())
     (tmp_path / "precious.txt").write_text("x")
@@ -387,18 +387,19 @@ def test_units_are_fixed_before_any_clip_is_opened() -> None:
     ]
 
 
-def test_clips_that_training_would_enlarge_are_told(tmp_path: Path) -> None:
+def test_clips_that_are_coarser_than_asked_for_are_told(tmp_path: Path) -> None:
     from shards.dataset import ClipSet
-    from vadv.clips import enlarged
+    from vadv.clips import coarser
+    from vadv.config import Data
 
     root = write_rows(tmp_path, [row("a", "a.mp4")])
     write_clip(root / "a.mp4", size=(160, 120))
     for name, coding, told in [
-        ("packed", Coding(short_side=112), True),
-        ("kept", Coding(mode="keep", short_side=112), False),
-        ("large", Coding(), False),
+        ("small", Coding(frame_size=112), "--frame-size 224"),
+        ("short", Coding(frames=4), "--frames 8"),
+        ("kept", Coding(mode="keep", frame_size=112), None),
+        ("whole", Coding(), None),
     ]:
         pack(Csv(root=root, name="one"), tmp_path / name, quiet(coding=coding))
-        line = enlarged(ClipSet(tmp_path / name, "train"), 224)
-        assert (line is not None) == told
-        assert not told or "--short-side 224" in str(line)
+        line = coarser(ClipSet(tmp_path / name, "train"), Data())
+        assert line is None if told is None else told in str(line)

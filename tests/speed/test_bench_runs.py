@@ -43,6 +43,8 @@ def test_pipeline(tmp_path: Path) -> None:
         if row["unit"] in ("clips/s/core", "MB/s", "s"):
             assert row["value"] > 0, what
     assert any(what.startswith("memory of the decoders, epoch 3") for what in rows)
+    for what in ("PSNR", "SSIM"):  # what the packed form promises, on real clips
+        assert next(row for name, row in rows.items() if name.startswith(what))["ratio"] >= 1
 
 
 def test_features(tmp_path: Path) -> None:

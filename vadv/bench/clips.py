@@ -34,7 +34,7 @@ def make(folder: Path, count: int, width: int, height: int) -> None:
         ValueError: no example videos are installed.
     """
     done = folder / "made.json"
-    what = {"count": count, "width": width, "height": height, "version": 1}
+    what = {"count": count, "width": width, "height": height, "version": 2}
     if done.exists() and json.loads(done.read_text()) == what:
         return
     raw = [_encode(pictures, width, height) for pictures in _films(count, width, height)]

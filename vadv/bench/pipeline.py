@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vadv.bench import clips
 from vadv.bench.table import Row
 
@@ -69,6 +71,7 @@ def run(options: argparse.Namespace) -> list[Row]:
             kept = best.setdefault(name, found)
             best[name] = {key: min(kept[key], found[key]) for key in found}
     rows = _rates(best, options.workers) + _reading(best, folder) + [_first(best)]
+    rows += [*_quality(measure("quality", folder, 0, 1)), _room(folder)]
     if options.epochs:
         rows += _memory(measure("memory", folder / "packed", options.workers, options.epochs))
     return rows
@@ -150,6 +153,24 @@ def _clips_of(folder: Path) -> int:
 def _first(best: dict[str, dict[str, float]]) -> Row:
     seconds = best["first"]["seconds"]
     return Row("first batch after the process is up", seconds, "s", 1 / seconds, "goal: 1 s")
+
+
+def _quality(found: dict[str, list[float]]) -> list[Row]:
+    """Of 8 frames of 224 x 224 a clip, packed against raw: the worst clip, and the mean."""
+    return [
+        Row(f"{what} of the packed view, the least of {len(found[key])} clips", min(found[key]), unit, min(found[key]) / goal,
+            f"goal: {goal:g}", {"mean": f"{np.mean(found[key]):.4g}"})
+        for key, what, unit, goal in (("psnr", "PSNR", "dB", 40.0), ("ssim", "SSIM", "", 0.98))
+    ]  # fmt: skip
+
+
+def _room(folder: Path) -> Row:
+    size = {
+        form: sum(tar.stat().st_size for tar in (folder / form / "train").glob("*.tar")) for form in ("raw", "packed")
+    }
+    return Row(
+        "room of a packed clip", size["packed"] / _clips_of(folder) / 1e3, "kB", size["packed"] / size["raw"], "raw"
+    )
 
 
 def _memory(found: dict[str, list[float]]) -> list[Row]:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 FRAMES, SIZE = 8, 224
 
 
@@ -54,10 +56,9 @@ def _timed(passes: int, one_pass: Callable[[], int]) -> dict[str, Any]:
     return {"clips": clips, "seconds": time.perf_counter() - began, "cpu": _cpu() - used}
 
 
-def _decord_frames(data: bytes, **options: Any) -> Any:
+def _decord_frames(data: bytes, **options: Any) -> np.ndarray:
     """As decord's documentation shows: a reader on the bytes, a batch of frames; then CLIP's resize and crop."""
     import decord
-    import numpy as np
 
     from shards.frames import segment_centres, show
 
@@ -244,10 +245,19 @@ def memory(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     return {"trainer": trainer, "decoders": decoders}
 
 
+def quality(folder: Path, workers: int, passes: int) -> dict[str, Any]:
+    """PSNR and SSIM of every clip's frames, packed against raw; `folder` holds both."""
+    from vadv.bench.quality import psnr, ssim
+
+    views = zip(*(map(_decord_frames, _members(folder / form)) for form in ("packed", "raw")), strict=True)
+    found = [(psnr(packed, raw), np.mean([ssim(*pair) for pair in zip(packed, raw)])) for packed, raw in views]
+    return {name: [float(each[at]) for each in found] for at, name in enumerate(("psnr", "ssim"))}
+
+
 WAYS = {
     way.__name__: way
     for way in (
-        webdataset_decord, ours, limit, limit_resized, mosaic, members, checked_members, cat, first_batch, memory,
+        webdataset_decord, ours, limit, limit_resized, mosaic, members, checked_members, cat, first_batch, memory, quality,
     )
 }  # fmt: skip
 

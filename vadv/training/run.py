@@ -14,7 +14,7 @@ import torch
 
 from shards.stream import ClipStream
 from vadv import tasks
-from vadv.clips import enlarged, open_clips
+from vadv.clips import coarser, open_clips
 from vadv.config import Config
 from vadv.features.cache import SplitFeatures, open_cache
 from vadv.training import checkpoints, folder
@@ -84,7 +84,7 @@ class Run:
 
         self.task = tasks.build(config, clips)
         if self.task.video:
-            self._say(enlarged(self.clips["train"], config.data.frame_size))
+            self._say(coarser(self.clips["train"], config.data))
         elastic = checkpoint is not None and checkpoint.world_size != world.size and checkpoint.zero_stage > 0
         parameters, work = count_parameters(self.task.module), Work(self.task.module)
         self.cache = open_cache(self.task.module, config, getattr(torch, precision(settings)), world.device)
