@@ -52,7 +52,7 @@ def test_the_folders_repeat_the_metrics(runs: dict[int, Path]) -> None:
     recorded = json.loads((runs[1] / "result.json").read_text())["splits"]["test"]
     assert evaluate_folder(runs[1], None, "test")["video"] == pytest.approx(recorded["video"], abs=1e-6)
     alone = evaluate_folder(runs[1] / "student", None, "test")
-    assert alone["text"] == pytest.approx(recorded["text"], abs=1e-5)
+    assert alone["text"] == pytest.approx(recorded["text"], abs=1e-4)
 
 
 def test_the_student_folder_is_an_ordinary_one(runs: dict[int, Path]) -> None:

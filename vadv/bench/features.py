@@ -35,7 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--records", type=int, default=128, help="records of the cache to read (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="times to read them (default: %(default)s)")
     parser.add_argument("--folder", help="on the disk to measure (default: a temporary folder)")
-    parser.add_argument("--clip", default="ViT-L-14", help="open_clip model of the epochs (default: %(default)s)")
+    parser.add_argument(
+        "--clip", default="ViT-L-14-quickgelu", help="open_clip model of the epochs (default: %(default)s)"
+    )
     parser.add_argument("--student", default="roberta-large", help="student of the epochs (default: %(default)s)")
     parser.add_argument(
         "--clips", type=int, default=4, help="clips of an epoch of one step (default: %(default)s, the paper's batch)"

@@ -56,7 +56,7 @@ def _timed(passes: int, one_pass: Callable[[], int]) -> dict[str, Any]:
     return {"clips": clips, "seconds": time.perf_counter() - began, "cpu": _cpu() - used}
 
 
-def _decord_frames(data: bytes, **options: Any) -> np.ndarray:
+def decord_frames(data: bytes, **options: Any) -> np.ndarray:
     """As decord's documentation shows: a reader on the bytes, a batch of frames; then CLIP's resize and crop."""
     import decord
 
@@ -69,7 +69,7 @@ def _decord_frames(data: bytes, **options: Any) -> np.ndarray:
 
 
 def _webdataset_sample(sample: dict[str, Any]) -> tuple[Any, Any]:
-    return _decord_frames(sample["mp4"]), json.loads(sample["json"])["label"]
+    return decord_frames(sample["mp4"]), json.loads(sample["json"])["label"]
 
 
 def webdataset_decord(folder: Path, workers: int, passes: int) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _good(step: Any) -> int:
     return len(clips)
 
 
-def _members(folder: Path) -> list[bytes]:
+def videos_of(folder: Path) -> list[bytes]:
     from shards.dataset import ClipSet
 
     clips = ClipSet(folder, "train")
@@ -112,7 +112,7 @@ def limit(folder: Path, workers: int, passes: int) -> dict[str, Any]:
 
     from shards.frames import segment_centres
 
-    videos = _members(folder)
+    videos = videos_of(folder)
 
     def one_pass() -> int:
         for data in videos:
@@ -125,11 +125,11 @@ def limit(folder: Path, workers: int, passes: int) -> dict[str, Any]:
 
 def limit_resized(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     """decord and CLIP's resize and crop, on bytes that are in memory."""
-    videos = _members(folder)
+    videos = videos_of(folder)
 
     def one_pass() -> int:
         for data in videos:
-            _decord_frames(data, num_threads=1)
+            decord_frames(data, num_threads=1)
         return len(videos)
 
     return _timed(passes, one_pass)
@@ -143,12 +143,12 @@ def mosaic(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     class Clips(StreamingDataset):
         def __getitem__(self, at: int) -> Any:
             sample = super().__getitem__(at)
-            return _decord_frames(sample["mp4"]), sample["label"]
+            return decord_frames(sample["mp4"]), sample["label"]
 
     where = folder / "mds"
     if not where.exists():
         with MDSWriter(out=str(where), columns={"mp4": "bytes", "label": "float64"}) as writer:
-            for data in _members(folder):
+            for data in videos_of(folder):
                 writer.write({"mp4": data, "label": 0.0})
     data = Clips(local=str(where), shuffle=False, batch_size=4)
     loader = DataLoader(data, batch_size=4, num_workers=workers)
@@ -249,7 +249,7 @@ def quality(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     """PSNR and SSIM of every clip's frames, packed against raw; `folder` holds both."""
     from vadv.bench.quality import psnr, ssim
 
-    views = zip(*(map(_decord_frames, _members(folder / form)) for form in ("packed", "raw")), strict=True)
+    views = zip(*(map(decord_frames, videos_of(folder / form)) for form in ("packed", "raw")), strict=True)
     found = [(psnr(packed, raw), np.mean([ssim(*pair) for pair in zip(packed, raw)])) for packed, raw in views]
     return {name: [float(each[at]) for each in found] for at, name in enumerate(("psnr", "ssim"))}
 

@@ -5,7 +5,6 @@ Shape legend: B sequences, L tokens of width W, S tokens attended to, H heads of
 
 from __future__ import annotations
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,10 +19,10 @@ def heads_for(width: int) -> int:
 
 
 class QuickGELU(nn.Module):
-    """x·σ(1.702 x), the activation of OpenAI's CLIP and of X-CLIP."""
+    """x·σ(1.702 x), the activation of OpenAI's CLIP and of X-CLIP, by way of SiLU: fewer passes, and one tensor kept."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        return F.silu(1.702 * x) / 1.702
 
 
 class FeedForward(nn.Module):
