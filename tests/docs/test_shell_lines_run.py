@@ -41,7 +41,7 @@ SMALLER = {
     "python launch/bench.py peers": "--steps 10 --repeats 1",
     "python launch/bench.py start": "--repeats 1",
     "python launch/bench.py serve --student runs/sample/student": "--requests 200",
-    "python docs/experiments/face_tells.py --seeds 5 --out face_tells.json": "--seeds 1 --cases none step --lrs 1e-4",
+    "python docs/experiments/face_tells.py --seeds 5 --out face_tells.json": "--seeds 1 --cases none --lrs 1e-4",
 }
 """Options behind measurements that take minutes at the sizes of the page; the last of equal options counts."""
 
