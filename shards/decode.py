@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from shards.excerpt import pictures
 from shards.frames import sample_key, segment_centres, segment_random, show
 from shards.index import Member
 from shards.sample import BadSample, is_container, limit_of, parse_arrays, parse_meta, video_suffix
@@ -156,6 +157,13 @@ class _File:
         return self.data
 
 
+def _reader(data: bytes) -> Any:
+    import decord
+
+    # One thread: processes are the unit of parallelism, and a reader's own threads outlive a failed open.
+    return decord.VideoReader(_File(data), num_threads=1)
+
+
 def _decode_video(data: bytes, suffix: str, packed: object, key: int | None, out: np.ndarray) -> None:
     """Show frames of a clip in `out`; `packed` is how many frames were decoded when the clip was packed."""
     import decord
@@ -164,9 +172,9 @@ def _decode_video(data: bytes, suffix: str, packed: object, key: int | None, out
         raise BadSample("undecodable", "expected a video file, found another kind of file", suffix)
     decord.logging.set_level(decord.logging.QUIET)
     try:
-        # One thread: processes are the unit of parallelism, and a reader's own threads outlive a failed open.
-        reader: Any = decord.VideoReader(_File(data), num_threads=1)
-        total, count = len(reader), len(out)
+        stored = pictures(data)
+        source: Any = _reader(data) if stored is None else stored
+        total, count = len(source), len(out)
         if isinstance(packed, int) and packed > 0:
             # A file may claim more frames than it shows (an edit list): decord repeats the last one in their place, and
             # past 128 of them it never returns (its issue 373).
@@ -174,7 +182,9 @@ def _decode_video(data: bytes, suffix: str, packed: object, key: int | None, out
         if total < 1:
             raise BadSample("undecodable", "the video has no frame", suffix)
         numbers = segment_centres(total, count) if key is None else segment_random(total, count, key)
-        show(reader.get_batch(numbers).asnumpy(), out)
+        if stored is not None:
+            source, numbers = _reader(stored.avi(numbers.tolist())), np.arange(count)
+        show(source.get_batch(numbers).asnumpy(), out)
     except BadSample:
         raise
     except (decord.DECORDError, RuntimeError, ValueError, IndexError, MemoryError) as error:

@@ -2,7 +2,7 @@
 
 The packed form decides how fast training reads (launch/bench.py pipeline). A reader takes a few frames out of a clip, each
 resized and cropped to the model's view. So that much is done once, here, as open_clip does it, and each picture stands
-for itself: showing one is decoding one. Of a long clip, frames that lie evenly over it are stored. Colour keeps its full
+for itself: showing one is decoding one (excerpt.py). Of a long clip, frames that lie evenly over it are stored. Colour keeps its full
 resolution (4:4:4): halved colour planes of a picture of 224 pixels cost 5 dB. All DCT coefficients are rounded alike, to
 multiples of `quantizer`, so that the error is bounded whatever the picture shows.
 
@@ -37,7 +37,7 @@ class Coding:
 
     mode: Literal["transcode", "keep"] = "transcode"
     frame_size: int = 224
-    frames: int = 32
+    frames: int = 64
     quantizer: int = 6
 
     def __post_init__(self) -> None:

@@ -22,11 +22,10 @@ from vadv.bench.quality import psnr, ssim
 from vadv.bench.ways import FRAMES, decord_frames, videos_of
 
 FORMS = {
-    "the default: 32 frames, quantizer 6": Coding(),
+    "the default: 64 frames, quantizer 6": Coding(),
     "quantizer 4": Coding(quantizer=4),
     "quantizer 8": Coding(quantizer=8),
-    "16 frames": Coding(frames=16),
-    "64 frames": Coding(frames=64),
+    "32 frames": Coding(frames=32),
     "all frames": Coding(frames=100_000),
     "raw": Coding(mode="keep"),
 }

@@ -3,7 +3,8 @@
     pip install atheris        (not part of the environment: it needs a Python that it has a wheel for)
     python tests/fuzz/fuzz_shards.py -max_total_time=300 CORPUS_FOLDER
 
-The first byte of an input chooses the reader: tar headers, .idx file, manifest.json, KEY.json, .npy member. A reader may
+The first byte of an input chooses the reader: tar headers, .idx file, manifest.json, KEY.json, .npy member,
+the sample table of a packed clip. A reader may
 refuse its input with its documented error; anything else that it raises, a wrong answer, or the use of more memory than
 the input justifies is a finding. Seeds are written into the corpus folder when it is empty.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["shards"]):
+    import shards.excerpt
     import shards.index
     import shards.manifest
     import shards.sample
@@ -91,12 +93,34 @@ def read_array(data: bytes) -> None:
         assert array.dtype == np.float32 and array.nbytes <= len(data) and np.isfinite(array).all()
 
 
-READERS = (read_tar, read_index, read_manifest, read_meta, read_array)
+def read_pictures(data: bytes) -> None:
+    found = shards.excerpt.pictures(data)
+    if found is not None:
+        assert len(found) <= len(data) and all(bytes(found[n][:3]) == b"\xff\xd8\xff" for n in range(len(found)))
+        assert len(found.avi([0])) <= len(data) + 300
+
+
+READERS = (read_tar, read_index, read_manifest, read_meta, read_array, read_pictures)
 
 
 def test_one_input(data: bytes) -> None:
     if data:
         READERS[data[0] % len(READERS)](data[1:])
+
+
+def packed_clip() -> bytes:
+    """Three small pictures in the packed form."""
+    import av
+
+    from shards.packed_form import Coding, add_pictures, picture_packet
+
+    buffer, coding = io.BytesIO(), Coding(frame_size=80, quantizer=100)
+    with av.open(buffer, "w", "mp4") as container:
+        stream = add_pictures(container, coding.frame_size)
+        for number in range(3):
+            picture = np.full((80, 80, 3), number, np.uint8)
+            container.mux(picture_packet(picture, number * 9000, stream, coding))
+    return buffer.getvalue()
 
 
 def seeds() -> list[bytes]:
@@ -125,7 +149,7 @@ def seeds() -> list[bytes]:
     split = shards.manifest.Split(shards=(shard,), labels={"min": -1.0})
     manifest = shards.manifest.Manifest(dataset="toy", task="sentiment", splits={"train": split}).to_json().encode()
     found = [(0, tar) for tar in tars]
-    found += [(1, index), (2, manifest), (3, meta), (4, array.getvalue()), (4, vector.getvalue())]
+    found += [(1, index), (2, manifest), (3, meta), (4, array.getvalue()), (4, vector.getvalue()), (5, packed_clip())]
     return [bytes([number]) + data for number, data in found]
 
 

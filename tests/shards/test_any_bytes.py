@@ -4,17 +4,28 @@ import json
 import zlib
 
 import numpy as np
+import pytest
+from broken_clips import write_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_shards import meta, npy, tar_of
 
+from shards.excerpt import pictures
 from shards.index import ShardIndex
 from shards.manifest import BadManifest, parse_manifest
+from shards.packed_form import Coding
 from shards.sample import BadSample, parse_array, parse_meta
+from shards.transcode import transcode
 
 BASE = tar_of(
     ("00000001.json", meta(1)), ("00000001.faces.npy", npy(np.zeros((64, 8), np.float32))), ("00000002.mp4", b"x" * 700)
 )
+
+
+@pytest.fixture(scope="module")
+def packed_clip(tmp_path_factory):
+    path = write_clip(tmp_path_factory.mktemp("clip") / "a.mp4", frames=5, sound="aac")
+    return transcode(path, Coding(frame_size=80, quantizer=100)).data
 
 
 @settings(max_examples=300, deadline=None)
@@ -54,6 +65,21 @@ def _check_tar(path, raw):
             data = raw[member.offset : member.offset + member.size]
             assert len(data) == member.size and zlib.crc32(data) == member.crc
     assert ShardIndex.parse(index.tobytes()).tobytes() == index.tobytes()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_tables_of_pictures_never_raise_and_never_leave_the_clip(packed_clip, data):
+    raw = bytearray(packed_clip)
+    tables = raw.index(b"moov")
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(tables, len(raw) - 5))
+        raw[at : at + 4] = data.draw(st.integers(0, 2**32 - 1) | st.integers(0, 300)).to_bytes(4, "big")
+    found = pictures(bytes(raw[: data.draw(st.integers(tables, len(raw)))]))
+    if found is not None:
+        assert all(bytes(found[number][:3]) == b"\xff\xd8\xff" for number in range(len(found)))
+        assert sum(len(found[number]) for number in range(len(found))) == found.sizes.sum()
+        assert len(found.avi([0])) <= len(raw) + 300
 
 
 @settings(max_examples=300, deadline=None)

@@ -135,7 +135,7 @@ def test_a_finished_pack_is_left_alone(corpus: Path, packed: Path) -> None:
 
 
 def test_another_pack_is_never_mixed_in(corpus: Path, packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="other settings \\(frames 32\\)"):
+    with pytest.raises(ValueError, match="other settings \\(frames 64\\)"):
         pack(Csv(root=corpus, name="small"), packed, quiet(coding=Coding(frames=16)))
     with pytest.raises(ValueError, match="other input"):
         pack(Csv(root=corpus, name="renamed"), packed, quiet())

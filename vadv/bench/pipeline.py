@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         ("here", "ours", "packed", 0),
         ("resized", "limit_resized", "packed", 0),
         ("limit", "limit", "packed", 0),
+        ("excerpt limit", "limit_excerpt", "packed", 0),
         ("raw limit", "limit", "raw", 0),
         ("webdataset packed", "webdataset_decord", "packed", options.workers),
         ("members", "members", "packed", 0),
@@ -102,6 +103,7 @@ def _rates(best: dict[str, dict[str, float]], workers: int) -> list[Row]:
         "here": "ours, packed clips, decoded in the training process",
         "resized": "bare loop, packed bytes in memory: decord, resize, crop",
         "limit": "bare loop, packed bytes in memory: decord only",
+        "excerpt limit": "bare loop, the pictures shown in memory: decord only",
         "raw limit": "bare loop, raw bytes in memory: decord only",
     }
 
