@@ -1,6 +1,6 @@
 """Pack a dataset's raw clips into shards for training.
 
-    python launch/pack.py mmsa --root data/MOSI --out data/mosi-shards
+    python launch/pack.py mmsa --root data/MOSI --out data/mosi
     python launch/pack.py csv --root my-clips --out data/my-shards
     python launch/pack.py sample --out data/sample-shards
 

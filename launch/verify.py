@@ -1,7 +1,7 @@
 """Check shards against their manifest: checksums, indices, labels, ids, and that every clip decodes.
 
-    python launch/verify.py data/mosi-shards
-    python launch/verify.py data/mosi-shards --fast      sizes and checksums only
+    python launch/verify.py data/mosi
+    python launch/verify.py data/mosi --fast      sizes and checksums only
 
 Prints a line for each thing that is wrong. Exit code 1: there is one.
 """
