@@ -2,9 +2,9 @@
 
 The packed form decides how fast training reads (launch/bench.py pipeline). A reader takes a few frames out of a clip, each
 resized and cropped to the model's view. So that much is done once, here, as open_clip does it, and each picture stands
-for itself: showing one is decoding one (excerpt.py). Of a long clip, frames that lie evenly over it are stored. Colour keeps its full
-resolution (4:4:4): halved colour planes of a picture of 224 pixels cost 5 dB. All DCT coefficients are rounded alike, to
-multiples of `quantizer`, so that the error is bounded whatever the picture shows.
+for itself: showing one is decoding one (excerpt.py). Of a long clip, frames that lie evenly over it are stored. Colour
+keeps its full resolution (4:4:4): halved colour planes of a picture of 224 pixels cost 5 dB. All DCT coefficients are
+rounded alike, to multiples of `quantizer`, so that the error is bounded whatever the picture shows.
 
 docs/benchmarks.md has the time, the room and the quality of this form and of those that were tried.
 """
@@ -41,6 +41,7 @@ class Coding:
     quantizer: int = 6
 
     def __post_init__(self) -> None:
+        # decord cannot show pictures of some sizes below 80 pixels, 72 among them.
         for name, least, most in (("frame_size", 80, 4096), ("frames", 1, 100_000), ("quantizer", 1, 255)):
             if not least <= getattr(self, name) <= most:
                 option = name.replace("_", "-")

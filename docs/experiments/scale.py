@@ -26,7 +26,7 @@ NVLINK, NETWORK, DISK, HOST = 450e9, 50e9, 5e9, 20e9
 copy to host memory."""
 CORES = 12
 """Cores of a node per GPU."""
-DECODE = 0.021
+DECODE = 0.0094
 """Core seconds per packed clip (launch/bench.py pipeline)."""
 AGREE = 60e-6
 """Seconds per hop of a small message between hosts; an agreement has 2·log2(ranks) of them."""

@@ -30,7 +30,7 @@ BEFORE = {
 
 TINY = "--clip configs/clip/tiny.json --student tiny-roberta"
 SMALLER = {
-    "python launch/bench.py pipeline --repeats 2": "--clips 8 --epochs 2",
+    "python launch/bench.py pipeline --repeats 3": "--clips 8 --epochs 2",
     "python launch/bench.py step --clips 4 --steps 8": f"{TINY} --clips 2 --steps 4",
     "python launch/bench.py step --clips 4 --steps 8 --deepspeed configs/deepspeed/zero0.json": f"{TINY} --clips 2 --steps 4",
     "python launch/bench.py features": f"{TINY} --records 8",
