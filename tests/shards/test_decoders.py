@@ -145,6 +145,8 @@ def test_a_sample_of_a_killed_decoder_goes_to_a_new_one(shard):
         first.suspend()
         second.suspend()
         again = pool.submit(Job(members=row), shard_of)
+        while not pool._decoders[0].tasks:  # the pool's thread has to have handed it out: `first` dies with it
+            time.sleep(0.01)
         first.kill()
         assert again.result(timeout=10)[0].id == "toy-0"  # `second` would have kept it
         second.kill()
