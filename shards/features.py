@@ -15,8 +15,8 @@ import numpy as np
 
 from shards import audio, visual
 from shards.checksum import sha256_of
+from shards.frames import segment_centres
 from shards.probe import BadClip
-from shards.transcode import sample_indices
 
 LOG_MEL = "log-mel mean and deviation"
 """What made audio vectors without any model."""
@@ -117,7 +117,7 @@ class Extractor:
         if self._visual is None:
             self._visual = self.features.visual_model()
         numbers = np.array(sorted(sampled))
-        nearest = numbers[np.abs(numbers[None] - sample_indices(frames, visual.FRAMES)[:, None]).argmin(1)]
+        nearest = numbers[np.abs(numbers[None] - segment_centres(frames, visual.FRAMES)[:, None]).argmin(1)]
         return self._visual(np.stack([sampled[number] for number in nearest.tolist()]))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shards.encoder import Encoder
-from shards.frames import size_at
+from shards.frames import segment_centres, size_at
 from shards.packed_form import Coding, is_packed, stored_frames
 from shards.probe import MOST_MISSING, BadClip, Facts, open_clip, probe, video_stream, within
 from shards.sample import is_container
@@ -40,7 +40,7 @@ class Video:
         duration: seconds.
         kept: whether `data` are the source's own bytes.
         sound: whether the source has an audio stream.
-        indices: (n,) the wanted frames' numbers in the source, as `sample_indices` gives them.
+        indices: (n,) the wanted frames' numbers in the source, the centres of equal segments; they repeat in a short clip.
         sampled: number of a frame -> (H, W, 3) uint8 RGB, for every number in `indices`.
     """
 
@@ -54,11 +54,6 @@ class Video:
     sound: bool
     indices: np.ndarray
     sampled: dict[int, np.ndarray] = field(default_factory=dict)
-
-
-def sample_indices(frames: int, wanted: int) -> np.ndarray:
-    """(wanted,) centres of `wanted` equal segments of `frames` frames; numbers repeat in a short clip."""
-    return (2 * np.arange(wanted) + 1) * frames // (2 * wanted)
 
 
 def transcode(
@@ -119,7 +114,7 @@ class _Pass:
 
     def __call__(self, expected: int) -> Video:
         """Choose as if there were `expected` frames."""
-        indices = sample_indices(expected, self.wanted)
+        indices = segment_centres(expected, self.wanted)
         chosen = set(indices.tolist())
         stored = set(stored_frames(expected, self.coding.frames).tolist())
         sampled: dict[int, np.ndarray] = {}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from shards.frames import segment_centres, show, view
 from shards.packed_form import Coding, stored_frames
 from shards.probe import BadClip, probe
-from shards.transcode import sample_indices, transcode
+from shards.transcode import transcode
 
 CODING = Coding()
 
@@ -285,7 +285,7 @@ def test_a_packed_clip_is_seen_as_its_source_is(how: dict[str, Any], tmp_path: P
 
 @given(st.integers(1, 5000), st.integers(1, 100))
 def test_sampled_frames_are_centres_of_segments(frames: int, wanted: int) -> None:
-    indices = sample_indices(frames, wanted)
+    indices = segment_centres(frames, wanted)
     assert len(indices) == wanted
     assert (np.diff(indices) >= 0).all()
     assert (indices >= 0).all()

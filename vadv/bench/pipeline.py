@@ -134,7 +134,7 @@ def _rates(best: dict[str, dict[str, float]], workers: int) -> list[Row]:
 
 
 def _reading(best: dict[str, dict[str, float]], folder: Path) -> list[Row]:
-    size = sum(path.stat().st_size for path in (folder / "packed/train").glob("*.tar"))
+    size = _bytes_of(folder / "packed")
     rates = {}
     for name in ("members", "checked", "cat"):
         found = best[name]
@@ -167,12 +167,12 @@ def _quality(found: dict[str, list[float]]) -> list[Row]:
 
 
 def _room(folder: Path) -> Row:
-    size = {
-        form: sum(tar.stat().st_size for tar in (folder / form / "train").glob("*.tar")) for form in ("raw", "packed")
-    }
-    return Row(
-        "room of a packed clip", size["packed"] / _clips_of(folder) / 1e3, "kB", size["packed"] / size["raw"], "raw"
-    )
+    raw, packed = (_bytes_of(folder / form) for form in ("raw", "packed"))
+    return Row("room of a packed clip", packed / _clips_of(folder) / 1e3, "kB", packed / raw, "raw")
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in (folder / "train").glob("*.tar"))
 
 
 def _memory(found: dict[str, list[float]]) -> list[Row]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vadv.models.clip import FrozenFrames, Geometry
 
-FORMAT = 1
+FORMAT = 2
 """Counted up when the tower, the preprocessing of frames or the files on the disk change their meaning."""
 LIBRARIES = ("torch", "decord", "pillow")
 """Packages that take part in the way from a video to tokens; another version may round differently."""
