@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.faces import crop, package_file
+from shards.faces import crop
+from shards.packages import package_file
 
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """FER+'s order."""

@@ -7,11 +7,11 @@ Boxes are (n, 5) float arrays: left, top, right, bottom in pixels, confidence.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from shards.packages import package_file
 
 PYRAMID_STEP = 0.709
 """Ratio of one image size to the next, about 1/sqrt(2), as in the paper."""
@@ -23,20 +23,6 @@ PROBES_PER_CLIP = (3, 12)
 """At least and at most so many frames of a clip are searched."""
 SECONDS_PER_PROBE = 1.0
 """One frame per second is searched, within `PROBES_PER_CLIP`."""
-
-
-def package_file(package: str, *parts: str) -> Path:
-    """A data file of an installed package, which is not imported.
-
-    Raises:
-        FileNotFoundError: the package is not installed or has no such file.
-    """
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder).joinpath(*parts)
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"expected {'/'.join(parts)} of the package {package}, found none; run `make env`")
 
 
 class FaceDetector:

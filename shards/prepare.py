@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shards.expression import EXPRESSIONS, FACE_SIZE, FerScorer, OnnxScorer, Scorer, grey_face
-from shards.faces import FaceDetector, follow, package_file
+from shards.faces import FaceDetector, follow
 from shards.openface import OpenFaceFolder
+from shards.packages import package_file
 from shards.packed_form import Coding
 from shards.probe import BadClip
 from shards.sample import limit_of

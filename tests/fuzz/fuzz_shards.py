@@ -3,10 +3,9 @@
     pip install atheris        (not part of the environment: it needs a Python that it has a wheel for)
     python tests/fuzz/fuzz_shards.py -max_total_time=300 CORPUS_FOLDER
 
-The first byte of an input chooses the reader: tar headers, .idx file, manifest.json, KEY.json, .npy member,
-the sample table of a packed clip. A reader may
-refuse its input with its documented error; anything else that it raises, a wrong answer, or the use of more memory than
-the input justifies is a finding. Seeds are written into the corpus folder when it is empty.
+The first byte of an input chooses the reader: tar headers, .idx file, manifest.json, KEY.json, .npy member, the sample
+table of a packed clip. A reader may refuse its input with its documented error; anything else that it raises, a wrong
+answer, or the use of more memory than the input justifies is a finding. Seeds are written into the corpus folder when it is empty.
 """
 
 from __future__ import annotations

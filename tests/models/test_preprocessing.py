@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 
 from shards.frames import show
+from shards.packages import package_file
 from vadv import config
 from vadv.models import build_teacher
 
@@ -26,11 +26,7 @@ CLIPS = [
 
 def real_frames(package: str, path: str) -> np.ndarray:
     """(4, h, w, 3) uint8 frames of a clip inside an installed package."""
-    spec = importlib.util.find_spec(package)
-    file = Path(next(iter(spec.submodule_search_locations))) / path if spec else None
-    if file is None or not file.is_file():
-        pytest.skip(f"no {path} in an installed package {package}")
-    with av.open(str(file)) as container:
+    with av.open(str(package_file(package, path))) as container:
         pictures = [f.to_ndarray(format="rgb24") for f, _ in zip(container.decode(video=0), range(40), strict=False)]
     return np.stack(pictures[::10])
 

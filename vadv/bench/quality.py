@@ -6,6 +6,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 
+def nearness(packed: np.ndarray, raw: np.ndarray) -> tuple[float, float]:
+    """PSNR in dB of a clip's views, (T, 3, H, W) uint8, and the mean SSIM of its frames."""
+    return psnr(packed, raw), float(np.mean([ssim(*pair) for pair in zip(packed, raw, strict=True)]))
+
+
 def psnr(found: np.ndarray, wanted: np.ndarray) -> float:
     """Peak signal-to-noise ratio of uint8 arrays of one shape, in dB."""
     error = np.square(found.astype(np.float64) - wanted).mean()

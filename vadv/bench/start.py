@@ -1,11 +1,14 @@
 """From the command to the end of the first step: `launch/train.py` on the sample, against importing its libraries alone.
 
-The features of the first clips are in the cache: nothing is decoded and CLIP does not run.
+The features of the first clips are in the cache: nothing is decoded and CLIP does not run. So are the files of Python and
+its packages in the system's page cache, unless `--cold`: then each start reads them from the disk, as the first one of a
+day does.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -27,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="configs/sample.yaml", help="what is trained (default: %(default)s)")
     parser.add_argument("--shards", default="data/sample-shards", help="shards to read (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="starts of each; the best counts (default: %(default)s)")
+    parser.add_argument("--cold", action="store_true", help="packages are read from the disk, not from the page cache")
 
 
 def run(options: argparse.Namespace) -> list[Row]:
@@ -41,14 +45,19 @@ def _measured(options: argparse.Namespace, cache: str) -> list[Row]:
     train += ["--teacher.cache_features", "true", "--data.views", "1", "--data.cache_dir", cache]
     _first_step([sys.executable, *train], environment)  # fills the cache
     best = dict.fromkeys(("imports", "used", "python", "deepspeed", "help"), float("inf"))
+    launcher = str(Path(sys.executable).with_name("deepspeed"))
     for _ in range(options.repeats):
-        best["imports"] = min(best["imports"], _whole([sys.executable, "-c", IMPORTS], environment))
-        best["used"] = min(best["used"], _whole([sys.executable, "-c", USED], environment))
-        best["help"] = min(best["help"], _whole([sys.executable, "launch/train.py", "--help"], environment))
-        best["python"] = min(best["python"], _first_step([sys.executable, *train], environment))
-        launcher = str(Path(sys.executable).with_name("deepspeed"))
         two = [launcher, "--num_accelerators", "2", "--master_port", str(free_port()), *train]
-        best["deepspeed"] = min(best["deepspeed"], _first_step(two, environment))
+        for name, clock, command in (
+            ("imports", _whole, [sys.executable, "-c", IMPORTS]),
+            ("used", _whole, [sys.executable, "-c", USED]),
+            ("help", _whole, [sys.executable, "launch/train.py", "--help"]),
+            ("python", _first_step, [sys.executable, *train]),
+            ("deepspeed", _first_step, two),
+        ):
+            if options.cold:
+                _forget(Path(sys.prefix), Path(os.__file__).parent)
+            best[name] = min(best[name], clock(command, environment))
     rows = [
         Row(f"start: python -c '{IMPORTS}'", best["imports"], "s"),
         Row(f"start: python -c '{USED}'", best["used"], "s"),
@@ -58,6 +67,16 @@ def _measured(options: argparse.Namespace, cache: str) -> list[Row]:
         row.more["to what a run imports"] = round(best[way] / best["used"], 2)
         rows.append(row)
     return [*rows, Row("start: launch/train.py --help", best["help"], "s", best["help"], "1 s")]
+
+
+def _forget(*folders: Path) -> None:
+    """Have the system drop these folders' files from its page cache; what a running process has mapped stays."""
+    os.sync()
+    for path in itertools.chain.from_iterable(folder.rglob("*") for folder in folders):
+        if path.is_file():
+            file = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
 
 
 def _whole(command: list[str], environment: dict[str, str]) -> float:

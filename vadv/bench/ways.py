@@ -1,8 +1,8 @@
 """One way of reading clips, timed in a process of its own: python -m vadv.bench.ways WAY FOLDER WORKERS PASSES
 
 Prints one JSON object: clips, seconds, and cpu: seconds of processor time that this process and all below it used.
-Every way yields T frames of 224 x 224 pixels per clip, except `limit` and
-`limit_excerpt`, which stop at decord's own pictures.
+Every way yields T frames of 224 x 224 pixels per clip, except `limit` and `limit_excerpt`, which stop at decord's own
+pictures.
 """
 
 from __future__ import annotations
@@ -85,13 +85,15 @@ def webdataset_decord(folder: Path, workers: int, passes: int) -> dict[str, Any]
 
 def ours(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     """ClipStream, as training uses it."""
+    with _stream(folder, workers, shuffle=False) as stream:
+        return _timed(passes, lambda: sum(_good(step) for step in stream.epoch(0)))
+
+
+def _stream(folder: Path, workers: int, **options: Any) -> Any:
     from shards.dataset import ClipSet, ClipStream
 
-    with ClipStream(
-        ClipSet(folder, "train"), seed=1, batch_size=4, micro_batch_size=4, workers=workers, shuffle=False, frames=FRAMES,
-        frame_size=SIZE,
-    ) as stream:  # fmt: skip
-        return _timed(passes, lambda: sum(_good(step) for step in stream.epoch(0)))
+    options |= {"workers": workers, "batch_size": 4, "micro_batch_size": 4, "frames": FRAMES, "frame_size": SIZE}
+    return ClipStream(ClipSet(folder, "train"), seed=1, **options)
 
 
 def _good(step: Any) -> int:
@@ -109,34 +111,28 @@ def videos_of(folder: Path) -> list[bytes]:
 
 def limit(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     """decord alone, on bytes that are in memory."""
+    return _decord_alone(videos_of(folder), passes)
+
+
+def limit_excerpt(folder: Path, workers: int, passes: int) -> dict[str, Any]:
+    """decord alone, on files of just the pictures that are shown, which are in memory."""
+    from shards.excerpt import pictures
+    from shards.frames import segment_centres
+
+    clips = [pictures(data) for data in videos_of(folder)]
+    excerpts = [clip.avi(segment_centres(len(clip), FRAMES).tolist()) for clip in clips if clip is not None]
+    return _decord_alone(excerpts, passes)
+
+
+def _decord_alone(videos: list[bytes], passes: int) -> dict[str, Any]:
     import decord
 
     from shards.frames import segment_centres
-
-    videos = videos_of(folder)
 
     def one_pass() -> int:
         for data in videos:
             reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
             reader.get_batch(segment_centres(len(reader), FRAMES)).asnumpy()
-        return len(videos)
-
-    return _timed(passes, one_pass)
-
-
-def limit_excerpt(folder: Path, workers: int, passes: int) -> dict[str, Any]:
-    """decord alone, on files of just the pictures that are shown, which are in memory."""
-    import decord
-
-    from shards.excerpt import pictures
-    from shards.frames import segment_centres
-
-    clips = [pictures(data) for data in videos_of(folder)]
-    videos = [clip.avi(segment_centres(len(clip), FRAMES).tolist()) for clip in clips if clip is not None]
-
-    def one_pass() -> int:
-        for data in videos:
-            decord.VideoReader(io.BytesIO(data), num_threads=1).get_batch(range(FRAMES)).asnumpy()
         return len(videos)
 
     return _timed(passes, one_pass)
@@ -220,18 +216,10 @@ def cat(folder: Path, workers: int, passes: int) -> dict[str, Any]:
 
 def first_batch(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     """Seconds from a process that has imported its modules to the first step in hand."""
-    from shards.dataset import ClipSet, ClipStream
+    import shards.dataset  # noqa: F401 - before the clock starts
 
     began = time.perf_counter()
-    with ClipStream(
-        ClipSet(folder, "train"),
-        seed=1,
-        batch_size=4,
-        micro_batch_size=4,
-        workers=workers,
-        frames=FRAMES,
-        frame_size=SIZE,
-    ) as stream:
+    with _stream(folder, workers) as stream:
         next(stream.epoch(0))
         return {"clips": 4, "seconds": time.perf_counter() - began, "cpu": _cpu()}
 
@@ -240,21 +228,11 @@ def memory(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     """Resident memory of this process and of the decoders, in MB, after each pass."""
     import psutil
 
-    from shards.dataset import ClipSet, ClipStream
-
     def resident() -> Iterator[float]:
         for process in psutil.Process().children(recursive=True):
             yield process.memory_info().rss
 
-    with ClipStream(
-        ClipSet(folder, "train"),
-        seed=1,
-        batch_size=4,
-        micro_batch_size=4,
-        workers=workers,
-        frames=FRAMES,
-        frame_size=SIZE,
-    ) as stream:
+    with _stream(folder, workers) as stream:
         trainer, decoders = [], []
         for epoch in range(passes):
             for step in stream.epoch(epoch):
@@ -266,19 +244,30 @@ def memory(folder: Path, workers: int, passes: int) -> dict[str, Any]:
 
 def quality(folder: Path, workers: int, passes: int) -> dict[str, Any]:
     """PSNR and SSIM of every clip's frames, packed against raw; `folder` holds both."""
-    from vadv.bench.quality import psnr, ssim
+    from vadv.bench.quality import nearness
 
     views = zip(*(map(decord_frames, videos_of(folder / form)) for form in ("packed", "raw")), strict=True)
-    found = [(psnr(packed, raw), np.mean([ssim(*pair) for pair in zip(packed, raw)])) for packed, raw in views]
-    return {name: [float(each[at]) for each in found] for at, name in enumerate(("psnr", "ssim"))}
+    found = [nearness(packed, raw) for packed, raw in views]
+    return {name: [each[at] for each in found] for at, name in enumerate(("psnr", "ssim"))}
 
 
 WAYS = {
     way.__name__: way
     for way in (
-        webdataset_decord, ours, limit, limit_excerpt, limit_resized, mosaic, members, checked_members, cat, first_batch, memory, quality,
+        webdataset_decord,
+        ours,
+        limit,
+        limit_excerpt,
+        limit_resized,
+        mosaic,
+        members,
+        checked_members,
+        cat,
+        first_batch,
+        memory,
+        quality,
     )
-}  # fmt: skip
+}
 
 if __name__ == "__main__":
     main()
