@@ -40,6 +40,7 @@ SMALLER = {
     "python launch/bench.py scaling": "--steps 5 --repeats 1",
     "python launch/bench.py peers": "--steps 10 --repeats 1",
     "python launch/bench.py start": "--repeats 1",
+    "python launch/bench.py start --cold": "--repeats 1",
     "python launch/bench.py serve --student runs/sample/student": "--requests 200",
     "python docs/experiments/face_tells.py --seeds 5 --out face_tells.json": "--seeds 1 --cases none --lrs 1e-4",
 }

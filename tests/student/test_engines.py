@@ -14,6 +14,8 @@ from vadv.student.buckets import CALL, TOKENS, buckets
 from vadv.student.encoder_graph import UnsupportedError, encoder_graph
 from vadv.student.engines import OnnxEngine, TorchEngine, choose_engine
 from vadv.student.folder import open_student
+from vadv.student.graph import Graph
+from vadv.student.int8 import linear_int8
 from vadv.student.predictor import Predictor
 
 
@@ -46,6 +48,21 @@ def test_int8_is_close_and_does_not_depend_on_company(student: Path, mixed: list
     # Equal lengths give equal batches of another make-up; padding differs only in what is masked.
     alone = np.concatenate([small.predict([text]) for text in mixed[:20]])
     np.testing.assert_allclose(alone, together[:20], atol=0.02 * np.std(exact))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_int8_products_are_whole_on_any_processor(sign: int) -> None:
+    """The largest inputs and weights there are: processors without VNNI add pairs of products in 16 bits."""
+    import onnxruntime
+
+    g = Graph()
+    weight = np.full((64, 8), 0.5, np.float32)
+    product = linear_int8(g, g.add("Cast", "ids", to=1), "layer", weight, np.zeros(8, np.float32))
+    g.add("Identity", product, name="logits")
+    model = g.model({"ids": ["rows", 64]}, ("logits", ["rows", 8]), {})
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"ids": np.full((2, 64), sign, np.int64)})[0]
+    np.testing.assert_allclose(found, sign * 32.0, rtol=1e-6)
 
 
 def test_padding_changes_nothing(student: Path) -> None:

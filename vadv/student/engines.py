@@ -72,8 +72,6 @@ class OnnxEngine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # On processors without dot-product instructions the quick 8-bit product can overflow; this takes the exact one.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         place = str(model) if isinstance(model, Path) else name
         try:
             with tempfile.TemporaryDirectory() as scratch:

@@ -11,10 +11,14 @@ import numpy as np
 
 from vadv.student.graph import Graph
 
+LARGEST_WEIGHT = 64
+"""Of a layer. Processors without VNNI add pairs of products (8 bits unsigned times 8 bits signed) in 16 bits and cut what
+does not fit: 2 · 255 · 64 does, 2 · 255 · 127 would not, and numbers would depend on the processor."""
+
 
 def linear_int8(g: Graph, hidden: str, name: str, weight: np.ndarray, bias: np.ndarray) -> str:
     """`hidden` (..., inputs) times `weight` (inputs, outputs) plus `bias`, as float32 again."""
-    column = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
+    column = np.maximum(np.abs(weight).max(axis=0), 1e-12) / LARGEST_WEIGHT
     whole = np.rint(weight / column).astype(np.int8)
     largest = g.add("ReduceMax", g.add("Abs", hidden), axes=[-1], keepdims=1)
     scale = g.add("Mul", g.add("Max", largest, g.number(1e-12, np.float32)), g.number(1 / 127, np.float32))
