@@ -8,6 +8,7 @@ step starts from decoded clips: it tokenises, collates, counts, keeps ranks in s
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -163,10 +164,12 @@ def _loops(bench: Bench, steps: int) -> list[Row]:
     ways: dict[str, Callable[[], None]] = {OURS: bench.ours, DEEPSPEED: bench.deepspeed, TORCH: bench.torch}
     wall: dict[str, list[float]] = {name: [] for name in ways}
     busy: dict[str, list[float]] = {name: [] for name in ways}
+    # In every order in turn: a step finds the memory and the caches as the one before has left them.
+    orders = itertools.cycle(itertools.permutations(ways))
     for number in range(steps + 2):
-        for name, way in ways.items():
+        for name in next(orders):
             began, used = time.perf_counter(), time.process_time()
-            way()
+            ways[name]()
             bench.wait()
             if number >= 2:
                 wall[name].append(time.perf_counter() - began)
@@ -181,7 +184,7 @@ def _loops(bench: Bench, steps: int) -> list[Row]:
         for name in ways
     ]
     for peer in (DEEPSPEED, TORCH):
-        # Paired: each of our steps against the peer's that followed it.
+        # Paired: each of our steps against the peer's of the same round.
         over = statistics.median(a / b for a, b in zip(wall[OURS], wall[peer])) - 1
         work = statistics.median(a / b for a, b in zip(busy[OURS], busy[peer])) - 1
         rows.append(Row(f"step: ours over the {peer}", 100 * over, "%", more={"processor": _round(100 * work)}))
