@@ -5,7 +5,8 @@
 
 The first byte of an input chooses the reader: tar headers, .idx file, manifest.json, KEY.json, .npy member, the sample
 table of a packed clip. A reader may refuse its input with its documented error; anything else that it raises, a wrong
-answer, or the use of more memory than the input justifies is a finding. Seeds are written into the corpus folder when it is empty.
+answer, or the use of more memory than the input justifies is a finding. Seeds are written into the corpus folder when it
+is empty.
 """
 
 from __future__ import annotations
