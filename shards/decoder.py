@@ -17,7 +17,6 @@ import contextlib
 import ctypes
 import importlib
 import json
-import mmap
 import os
 import resource
 import selectors
@@ -26,20 +25,19 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from shards.decode import Job, Sample, Settings
 from shards.index import Member
-from shards.sample import MAX_ARRAY, BadSample
+from shards.memory import Memory
+from shards.sample import BadSample
 
 MESSAGE = 192 << 10
 """Upper bound of a message in bytes; KEY.json is at most 128 KiB."""
-ARRAYS = 3 * MAX_ARRAY
-"""Bytes behind a slot's frames for the sample's arrays: faces, audio, visual."""
-SLOTS = 2
-"""Slots per decoder: it writes one while the other is read or its next job waits."""
+PLACES = 2
+"""Samples in a decoder's hands: it writes one while the other is read or its next job waits."""
 
 ADDRESS_SPACE = 4 << 30
 """Bytes of address space of a decoder: a picture of 30,000 x 30,000 pixels fits into a tiny file. Ordinary decoders use
@@ -48,42 +46,27 @@ less than a tenth."""
 Decode = Callable[[int, Job, Settings, np.ndarray], Sample]
 
 
-class Buffer(Protocol):
-    """A mapped piece of memory."""
-
-    def __len__(self) -> int: ...
-
-
-def slot_bytes(settings: Settings) -> int:
-    """Bytes of a slot, whole pages: T frames, then the arrays."""
-    size = int(np.prod(settings.frames_shape)) + ARRAYS
-    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-def slot_views(memory: Buffer, slot: int, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (T, 3, H, W) uint8 and the bytes for arrays of a slot."""
-    whole = np.frombuffer(memory, np.uint8, slot_bytes(settings), slot * slot_bytes(settings))  # type: ignore[call-overload]
-    size = int(np.prod(settings.frames_shape))
-    return whole[:size].reshape(settings.frames_shape), whole[size : size + ARRAYS]
-
-
-def job_message(job: Job, slot: int) -> bytes:
+def job_message(job: Job, place: int, slot: int) -> bytes:
     """A job as it travels to a decoder; the tar's descriptor travels beside it."""
     members = [[m.number, m.suffix, m.offset, m.size, m.crc] for m in job.members.values()]
-    return json.dumps({"slot": slot, "members": members, "view": job.view, "video": job.video}).encode()
+    request = {"place": place, "slot": slot, "members": members, "view": job.view, "video": job.video}
+    return json.dumps(request).encode()
 
 
 def main(arguments: list[str]) -> None:
-    """The fork server. Arguments: control socket, shared memory, its size, parent's pid, decode function, settings."""
+    """The fork server.
+
+    Arguments: control socket, shared memory, its places, its slots, parent's pid, decode function, settings.
+    """
     control = socket.socket(fileno=int(arguments[0]))
-    parent = int(arguments[3])
+    parent = int(arguments[4])
     _die_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    memory = mmap.mmap(int(arguments[1]), int(arguments[2]))
-    module, function = arguments[4].split(":")
+    module, function = arguments[5].split(":")
     decoding: Decode = getattr(importlib.import_module(module), function)
-    settings = Settings(**json.loads(arguments[5]))
+    settings = Settings(**json.loads(arguments[6]))
+    memory = Memory(int(arguments[1]), settings, int(arguments[2]), int(arguments[3]))
     with contextlib.suppress(ImportError):
         importlib.import_module("decord")
         importlib.import_module("PIL.Image")
@@ -121,7 +104,7 @@ def main(arguments: list[str]) -> None:
                 resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
                 for other in (selector, control, ended, wake):
                     other.close()
-                _serve(link, memory, decoding, settings)
+                _serve(link, memory, decoding)
             link.close()
             children.add(pid)
             _tell(control, {"started": request["start"], "pid": pid})
@@ -137,7 +120,7 @@ def _tell(control: socket.socket, message: dict[str, Any]) -> None:
         control.send(json.dumps(message).encode())
 
 
-def _serve(link: socket.socket, memory: Buffer, decoding: Decode, settings: Settings) -> None:
+def _serve(link: socket.socket, memory: Memory, decoding: Decode) -> None:
     """A decoder's life: jobs until the trainer closes the link."""
     code = 1
     try:
@@ -147,7 +130,7 @@ def _serve(link: socket.socket, memory: Buffer, decoding: Decode, settings: Sett
                 code = 0
                 break
             try:
-                answer = _answer(json.loads(data), descriptors[0], memory, decoding, settings)
+                answer = _answer(json.loads(data), descriptors[0], memory, decoding)
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -162,16 +145,12 @@ def _serve(link: socket.socket, memory: Buffer, decoding: Decode, settings: Sett
         os._exit(code)
 
 
-def _answer(
-    request: dict[str, Any], descriptor: int, memory: Buffer, decoding: Decode, settings: Settings
-) -> dict[str, Any]:
+def _answer(request: dict[str, Any], descriptor: int, memory: Memory, decoding: Decode) -> dict[str, Any]:
     members = {suffix: Member(number, suffix, *where) for number, suffix, *where in request["members"]}
-    frames, space = slot_views(memory, request["slot"], settings)
+    job = Job(members=members, view=request["view"], video=request["video"])
     try:
-        sample = decoding(
-            descriptor, Job(members=members, view=request["view"], video=request["video"]), settings, frames
-        )
-        arrays, at = [], 0
+        sample = decoding(descriptor, job, memory.settings, memory.frames(request["slot"]))
+        space, arrays, at = memory.arrays(request["place"]), [], 0
         for name, array in sample.arrays.items():
             space[at : at + array.nbytes] = array.view(np.uint8).reshape(-1)
             arrays.append([name, list(array.shape), at])

@@ -3,7 +3,7 @@
 A thread of the trainer hands jobs to decoder processes (decoder.py), reads their answers and watches the clock. Each
 decoder has a link of its own and no lock or pipe is shared between them, so that whichever way one dies the others
 are not held up; this is why multiprocessing's pools, whose workers share a queue and its lock, are not used. Frames
-come through one piece of anonymous shared memory that has no name in /dev/shm and ends with its last process.
+come through shared memory (memory.py), where the caller reads them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import contextlib
 import itertools
 import json
 import logging
-import mmap
+import math
 import os
 import selectors
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -30,7 +29,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from shards.decode import Job, Sample, Settings
-from shards.decoder import MESSAGE, SLOTS, job_message, slot_bytes, slot_views
+from shards.decoder import MESSAGE, PLACES, job_message
+from shards.memory import LentMemory
 from shards.sample import BadSample
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,10 @@ class _Task:
 
 @dataclass(eq=False)
 class _Decoder:
-    """One decoder process: number, link, pid once known, and the tasks sent to it, the first being worked on."""
+    """One decoder process: number, link, pid once known, and the tasks sent to it, the first being worked on.
+
+    Each task has a place, which stands for room for its arrays and, through the memory's `slots`, for its frames.
+    """
 
     number: int
     link: socket.socket
@@ -68,25 +71,27 @@ class _Decoder:
     condemned: bool = False
     birth: int = field(default_factory=itertools.count().__next__)
 
-    def free_slot(self) -> int | None:
-        used = {slot for _, slot in self.tasks}
-        return next((s for s in range(self.number * SLOTS, (self.number + 1) * SLOTS) if s not in used), None)
+    def free_place(self) -> int | None:
+        used = {place for _, place in self.tasks}
+        return next((p for p in range(self.number * PLACES, (self.number + 1) * PLACES) if p not in used), None)
 
 
 class DecoderPool:
     """Decoder processes and the thread that serves them.
 
-    A future's result is (sample, frames); frames, (T, 3, H, W) uint8, belong to the caller. Its exception is BadSample
-    when the sample is to blame, with cause `timeout` or `crash` for what happened to its decoder.
+    A future's result is (sample, frames); frames, (T, 3, H, W) uint8, belong to the caller, for as long as it holds
+    them or a view of them. Its exception is BadSample when the sample is to blame, with cause `timeout` or `crash` for
+    what happened to its decoder.
     """
 
-    def __init__(self, settings: Settings, workers: int, timeout: float, decode: str = "") -> None:
+    def __init__(self, settings: Settings, workers: int, timeout: float, decode: str = "", lend: int = 0) -> None:
         """Start; does not wait for the processes.
 
         Args:
             workers: decoder processes, at least 1.
             timeout: seconds that one sample may take.
             decode: `module:function` that decodes, for tests.
+            lend: samples whose frames the caller may hold before further ones are copied.
 
         Raises:
             ValueError: this system is not Linux.
@@ -97,9 +102,8 @@ class DecoderPool:
                 f"data.workers: expected 0 on {sys.platform} (decoder processes need Linux), found {workers}"
             )
         self.settings, self.workers, self.timeout, self._decode = settings, workers, timeout, decode or DECODE
-        self._bytes = workers * SLOTS * slot_bytes(settings)
-        self._descriptor = _shared_memory(self._bytes)
-        self._memory = mmap.mmap(self._descriptor, self._bytes)
+        self._lend = lend
+        self._memory = LentMemory(settings, workers * PLACES, lend)
         self._waiting: deque[_Task] = deque()
         self._lock = threading.Lock()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -117,8 +121,10 @@ class DecoderPool:
             if self._failure is not None or self._closing:
                 future.set_exception(self._failure or RuntimeError("the decoder pool is closed"))
                 return future
+            idle = not self._waiting
             self._waiting.append(_Task(job, tar, future))
-        os.eventfd_write(self._bell, 1)
+        if idle:  # Else the thread knows of a task that no decoder is free for, and comes back for all of them.
+            os.eventfd_write(self._bell, 1)
         return future
 
     def close(self) -> None:
@@ -130,9 +136,7 @@ class DecoderPool:
         os.eventfd_write(self._bell, 1)
         self._thread.join()
         os.close(self._bell)
-        with contextlib.suppress(BufferError):
-            self._memory.close()
-        os.close(self._descriptor)
+        self._memory.close()
 
     def pids(self) -> list[int]:
         """Process ids of the decoders that run now."""
@@ -163,10 +167,11 @@ class DecoderPool:
                 f"decoder processes cannot be started ({_STARTS} attempts); run with data.workers 0 to see why"
             )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = [theirs.fileno(), self._descriptor, self._bytes, os.getpid(), self._decode]
+        memory, places = self._memory.descriptor, self.workers * PLACES
+        arguments = [theirs.fileno(), memory, places, places + self._lend, os.getpid(), self._decode]
         server = subprocess.Popen(
             [sys.executable, "-m", "shards.decoder", *map(str, arguments), json.dumps(asdict(self.settings))],
-            pass_fds=(theirs.fileno(), self._descriptor),
+            pass_fds=(theirs.fileno(), memory),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             # One decoder, one core: libraries must not start a thread for each core in each decoder.
@@ -246,20 +251,21 @@ class DecoderPool:
                 for d in self._decoders.values()
                 if d.pid is not None
                 and not d.condemned
-                and len(d.tasks) < SLOTS
+                and len(d.tasks) < PLACES
                 and (killed is None or d.birth > killed)
             ]
             if not ready:
                 return
             decoder = min(ready, key=lambda d: len(d.tasks))
-            slot = decoder.free_slot()
+            place = decoder.free_place()
             with self._lock:
                 task = self._waiting.popleft()
-            if slot is None or not (task.running or task.future.set_running_or_notify_cancel()):
+            if place is None or not (task.running or task.future.set_running_or_notify_cancel()):
                 continue  # Nobody waits for it any more.
             task.running = True
             try:
-                socket.send_fds(decoder.link, [job_message(task.job, slot)], [task.tar.descriptor])
+                message = job_message(task.job, place, self._memory.slots[place])
+                socket.send_fds(decoder.link, [message], [task.tar.descriptor])
             except (BrokenPipeError, ConnectionResetError):
                 # It has just died, of which the fork server will tell; the task goes to another.
                 with self._lock:
@@ -271,7 +277,7 @@ class DecoderPool:
                 continue
             if not decoder.tasks:
                 decoder.since = time.monotonic()
-            decoder.tasks.append((task, slot))
+            decoder.tasks.append((task, place))
 
     def _hear(self, message: dict[str, Any]) -> None:
         """Word from the fork server."""
@@ -332,17 +338,18 @@ class DecoderPool:
             return True
         answer = json.loads(data)
         self._starts = 0
-        task, slot = decoder.tasks.popleft()
+        task, place = decoder.tasks.popleft()
         decoder.since = time.monotonic()
         if "cause" in answer:
             self._settle(task, BadSample(**answer))
             return True
-        frames, space = slot_views(self._memory, slot, self.settings)
+        space = self._memory.arrays(place)
         arrays = {
-            name: space[at : at + 4 * int(np.prod(shape))].view(np.float32).reshape(shape).copy()
+            name: space[at : at + 4 * math.prod(shape)].view(np.float32).reshape(shape).copy()
             for name, shape, at in answer.pop("arrays")
         }
-        self._settle(task, (Sample(**answer, arrays=arrays), frames.copy() if answer["video"] else None))
+        frames = self._memory.take(place) if answer["video"] else None
+        self._settle(task, (Sample(**answer, arrays=arrays), frames))
         return True
 
     @staticmethod
@@ -351,29 +358,3 @@ class DecoderPool:
             task.future.set_exception(result)
         else:
             task.future.set_result(result)
-
-
-def _shared_memory(size: int) -> int:
-    """A descriptor of `size` bytes that processes can share, allocated now: a later lack of memory would be a SIGBUS.
-
-    Raises:
-        OSError: there is not so much memory, nor so much space in the folder for temporary files.
-    """
-    try:
-        descriptor = os.memfd_create("videoadviser-frames", os.MFD_CLOEXEC)
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-            return descriptor
-        except OSError:
-            os.close(descriptor)
-            raise
-    except OSError as error:
-        log.warning("no shared memory for frames (%s): using a temporary file in %s", error, tempfile.gettempdir())
-    try:
-        with tempfile.TemporaryFile() as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-            return os.dup(file.fileno())
-    except OSError as error:
-        raise OSError(
-            f"decoders need {size >> 20} MiB of shared memory: {error.strerror or error}; lower data.workers"
-        ) from error

@@ -116,7 +116,11 @@ class ClipStream:
         self.order = Order(clips.sizes, seed, window, shuffle)
         self.settings = Settings(frames=frames, frame_size=frame_size, seed=seed, faces=faces)
         self._readers: DecoderPool | _Here
-        self._readers = DecoderPool(self.settings, workers, decode_timeout) if workers else _Here(self.settings)
+        # Frames are held by what is read ahead and by the step in work.
+        held = (prefetch + 1 + self.accumulation) * micro_batch_size
+        self._readers = (
+            DecoderPool(self.settings, workers, decode_timeout, lend=held) if workers else _Here(self.settings)
+        )
         self._feeders: list[_Feeder] = []
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from small_shards import descriptors, meta, npy, write_tar
 
 from shards.dataset import OpenShard
@@ -193,10 +194,11 @@ def test_memory_that_is_taken_away_costs_samples_not_the_run(shard):
         futures[0].result(timeout=60)
         while len(busy := set(pool.pids())) < 2:
             time.sleep(0.001)
-        os.ftruncate(pool._descriptor, 0)
+        size = os.fstat(pool._memory.descriptor).st_size
+        os.ftruncate(pool._memory.descriptor, 0)
         while busy <= set(pool.pids()):
             time.sleep(0.001)
-        os.ftruncate(pool._descriptor, pool._bytes)
+        os.ftruncate(pool._memory.descriptor, size)
 
     found = run(shard(["ok", "sleep:1", "sleep:1"] + ["sleep:0.01"] * 27), workers=2, disturb=disturb)
     lost = [name for name in found if not name.startswith("toy-")]
@@ -206,25 +208,53 @@ def test_memory_that_is_taken_away_costs_samples_not_the_run(shard):
 def test_without_shared_memory_a_temporary_file_serves_or_one_line_tells(tmp_path):
     program = """
 import os, resource, sys
-from shards.pool import _shared_memory
+from shards.memory import allocate
 if sys.argv[1] == "file":
     os.memfd_create = lambda *_: (_ for _ in ()).throw(OSError(38, "Function not implemented"))
 else:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
-    descriptor = _shared_memory(4 << 20)
+    descriptor = allocate(4 << 20)
     print(os.fstat(descriptor).st_size, os.fstat(descriptor).st_nlink)
 except OSError as error:
     print(error)
 """
     for kind, output in (
         ("file", f"{4 << 20} 0\n"),
-        ("full", "decoders need 4 MiB of shared memory: File too large; lower data.workers\n"),
+        ("full", "decoders need 4 MiB of shared memory: File too large; lower data.workers or data.prefetch\n"),
     ):
         environment = os.environ | {"TMPDIR": str(tmp_path)}
         command = [sys.executable, "-c", program, kind]
         assert subprocess.run(command, capture_output=True, text=True, env=environment).stdout == output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_stay_what_they_are_for_as_long_as_anybody_holds_them(shard):
+    opened = shard(["ok"] * 40)
+    pool = DecoderPool(SETTINGS, 2, 50, "broken_decoder:decode", lend=5)
+
+    def read(rows):
+        futures = [pool.submit(Job(members=opened.index.members(row)), opened) for row in rows]
+        return [future.result(timeout=60)[1] for future in futures]
+
+    def lent():
+        return 5 - len(pool._memory.spare)
+
+    try:
+        held = read(range(8))
+        assert lent() == 5 and sum(frames.flags.owndata for frames in held) == 3  # the rest is copied
+        # Of each only a piece is kept, as a view of a view or as a tensor.
+        held = [frames[1:][0, :, 3] for frames in held[:4]] + [torch.from_numpy(frames)[1, 0] for frames in held[4:]]
+        read(range(8, 40))
+        assert all((piece == number * 8).all() for number, piece in enumerate(held))
+        assert lent() == 5
+        del held
+        assert lent() == 0
+        last = read(range(3))
+        assert not any(frames.flags.owndata for frames in last)
+    finally:
+        pool.close()
+    assert all((frames == number * 8).all() for number, frames in enumerate(last))
 
 
 def test_closing_gives_everything_back(shard):
