@@ -29,11 +29,14 @@ class Memory:
     """Room for the arrays of the samples in work, a place for each, then room for frames in slots.
 
     Frames may be lent out, so that there are more slots than places.
+
+    Attributes:
+        shape: places, slots.
     """
 
     def __init__(self, descriptor: int, settings: Settings, places: int, slots: int) -> None:
         """Map `size(...)` bytes of a file."""
-        self.settings = settings
+        self.settings, self.shape = settings, (places, slots)
         self._map = mmap.mmap(descriptor, self.size(settings, places, slots))
         self._before = _whole_pages(places * ARRAYS)
         self._pixels = math.prod(settings.frames_shape)

@@ -102,7 +102,6 @@ class DecoderPool:
                 f"data.workers: expected 0 on {sys.platform} (decoder processes need Linux), found {workers}"
             )
         self.settings, self.workers, self.timeout, self._decode = settings, workers, timeout, decode or DECODE
-        self._lend = lend
         self._memory = LentMemory(settings, workers * PLACES, lend)
         self._waiting: deque[_Task] = deque()
         self._lock = threading.Lock()
@@ -167,11 +166,10 @@ class DecoderPool:
                 f"decoder processes cannot be started ({_STARTS} attempts); run with data.workers 0 to see why"
             )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        memory, places = self._memory.descriptor, self.workers * PLACES
-        arguments = [theirs.fileno(), memory, places, places + self._lend, os.getpid(), self._decode]
+        arguments = [theirs.fileno(), self._memory.descriptor, *self._memory.shape, os.getpid(), self._decode]
         server = subprocess.Popen(
             [sys.executable, "-m", "shards.decoder", *map(str, arguments), json.dumps(asdict(self.settings))],
-            pass_fds=(theirs.fileno(), memory),
+            pass_fds=(theirs.fileno(), self._memory.descriptor),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             # One decoder, one core: libraries must not start a thread for each core in each decoder.

@@ -17,9 +17,18 @@ import pytest
 from commands import ROOT, started
 
 from shards import progress
-from vadv.student import progress as student_progress
 
 COLUMNS = 40
+AT_ONCE = """
+import runpy, sys
+from pathlib import Path
+from shards import progress
+progress.DELAY = 0.0
+sys.argv = sys.argv[1:]
+sys.path.insert(0, str(Path(sys.argv[0]).parent))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""A command whose bars appear however quick it is."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +88,7 @@ def read(ours: int) -> str:
 
 def on_terminal(words: list[str]) -> str:
     ours, theirs = narrow_terminal()
-    command = [sys.executable, str(ROOT / "launch" / f"{words[0]}.py"), *words[1:]]
+    command = [sys.executable, "-c", AT_ONCE, str(ROOT / "launch" / f"{words[0]}.py"), *words[1:]]
     env = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {"NO_COLOR": "1"}
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=theirs) as process:
         os.close(theirs)
@@ -113,24 +122,28 @@ def test_predicting_on_a_narrow_terminal_and_in_a_pipe(student: Path, tmp_path: 
     assert piped.err.splitlines()[0] == "line 2: empty text" and len(piped.err.splitlines()) == 11
     (tmp_path / "texts.txt").write_text("so so\n" * 20)
     lines = drawn(on_terminal([*words, str(tmp_path / "shown.csv")]))
-    assert lines[0].startswith("20 texts in")
+    assert any(line.startswith("predicting: ") for line in lines) and lines[-2].startswith("20 texts in")
+    assert max(map(len, lines)) <= COLUMNS
 
 
 def test_bars_keep_within_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student_progress, "DELAY", 0.0)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
     ours, theirs = narrow_terminal()
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress.Progress("packing", 1000, "clips", done=200) as bar:
             bar.note("last rejected: no sound in this clip")
             bar.update(300)
-        with student_progress.Progress(1000, lambda: 500) as texts:
-            texts.add(123_456)
-            texts._bar.refresh()
+        with progress.Progress("predicting", 1000, "bytes") as bar:
+            bar.note("123,456 texts, 1,234/s")
+            bar.update(500)
+            bar.say("line 7: cut to 20 tokens")
+            bar._bar.refresh()  # it draws twice a second by itself
         terminal.flush()
         monkeypatch.undo()
     lines = drawn(read(ours))
-    assert any("500/1000" in line or "50%" in line for line in lines)
+    assert any("500/1000" in line for line in lines) and any("50%" in line for line in lines)
+    assert "line 7: cut to 20 tokens" in lines, "a line of its own"
     assert max(map(len, lines)) <= COLUMNS
 
 

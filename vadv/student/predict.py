@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.progress import Progress
 from vadv.student.background import eager_windows, windows
 from vadv.student.engines import choose_engine
 from vadv.student.folder import Student, open_student
 from vadv.student.predictor import WINDOW, Predictor
-from vadv.student.progress import Progress
 from vadv.student.readers import Format, Record, Source, from_arguments
 from vadv.student.writers import Journal, OutputFormat, Rows
 
@@ -106,8 +106,10 @@ def predict(options: Options) -> Summary:
     predictor = Predictor(student, choose_engine(student, options.engine), options.threads)
     records = source.records() if source else from_arguments(options.texts)
     records = itertools.islice(records, summary.rows, None)
-    with Progress(source.size if source else 0, source.position if source else lambda: 0) as progress:
-        remarks = _Remarks(student.max_tokens)
+    sized = source if source and source.size else None
+    with Progress("predicting", sized.size, "bytes") if sized else Progress("predicting", 0, "texts") as progress:
+        remarks = _Remarks(student.max_tokens, progress.say)
+        before, started, read = summary.rows, time.monotonic(), 0
         for window, values, cuts in predictor.stream(_windows(records, source, options.window), _texts):
             lines = []
             for record, value, cut in zip(window, values.tolist(), cuts.tolist()):
@@ -115,13 +117,20 @@ def predict(options: Options) -> Summary:
                 lines.append(line)
                 if record.problem:
                     summary.unscored += 1
-                    progress.say(remarks.of(record.problem, "unscored"))
+                    remarks.say(record.problem, "unscored")
                 elif cut:
                     summary.cut += 1
-                    progress.say(remarks.of(f"line {record.line}: {remarks.cut}", "cut"))
+                    remarks.say(f"line {record.line}: {remarks.cut}", "cut")
             write("".join(lines), len(lines))
             summary.rows += len(lines)
-            progress.add(len(lines))
+            if sized:
+                rate = (summary.rows - before) / max(time.monotonic() - started, 1e-9)
+                progress.note(f"{summary.rows:,} texts, {rate:,.0f}/s")
+                at = sized.position()
+                progress.update(at - read)
+                read = at
+            else:
+                progress.update(len(lines))
     if journal:
         journal.finish()
     return summary
@@ -165,18 +174,16 @@ def _identity(options: Options, student: Student) -> dict[str, Any]:
 
 
 class _Remarks:
-    """Says on standard error what happened to a line, the first few times."""
+    """Says what happened to a line, the first few times."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, say: Callable[[str], None]) -> None:
         self.cut = f"cut to {limit} tokens"
-        self._said: dict[str, int] = {}
+        self._say, self._said = say, dict[str, int]()
 
-    def of(self, remark: str, kind: str) -> str | None:
+    def say(self, remark: str, kind: str) -> None:
         said = self._said[kind] = self._said.get(kind, 0) + 1
-        if said > REMARKS:
-            return None
-        more = "; further ones are only counted" if said == REMARKS else ""
-        return remark + more
+        if said <= REMARKS:
+            self._say(remark + ("; further ones are only counted" if said == REMARKS else ""))
 
 
 def say(summary: Summary, started: float) -> str:
