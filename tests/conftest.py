@@ -1,11 +1,13 @@
-"""Shared by all tests: a small packed corpus, made once per session."""
+"""Shared by all tests: a small packed corpus, made once per session, and processes that train."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from training_runs import Ranks
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -45,3 +47,12 @@ def sample_shards(session_folder: Path, sample_corpus: Path) -> Path:
     with FileLock(session_folder / "sample.lock"):
         pack(Sample(root=sample_corpus, clips=SAMPLE_CLIPS), out, Options(shard_clips=16, progress=False))
     return out
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Processes for training runs, started on first use."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    made = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield made
+    made.close()

@@ -17,6 +17,23 @@ TASKS = "vadv.tasks"
 DISTILLERS = "vadv.objectives.distillers"
 PARTS = {"task": TASKS, "objective.variant": DISTILLERS}
 """Settings that name a file, and the package that it lies in."""
+HANDLING = (
+    "data.workers",
+    "data.prefetch",
+    "data.decode_timeout",
+    "data.max_bad_fraction",
+    "data.cache_dir",
+    "data.cache_bytes",
+    "teacher.cache_bytes",
+    "train.micro_batch_size",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.skip_bad_steps",
+    "train.stall_timeout",
+    "log.every",
+    "log.samples",
+)
+"""Settings of how a run is carried out: they change neither the samples' order nor the numbers."""
 
 
 @dataclass(kw_only=True)

@@ -1,15 +1,13 @@
-"""Fixtures of retrieval tests: the made corpus, its shards, a feature file, and processes that train."""
+"""Fixtures of retrieval tests: the made corpus, its shards and a feature file."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from event_data import feature_arrays, write_h5
-from training_runs import Ranks
 
 CLIPS = 50
 """30 for training, 10 for validation, 10 for the test: one round of the ten classes is 10."""
@@ -73,15 +71,6 @@ def plain_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain") / "shards"
     pack(Texts(), out, Options(workers=1, progress=False))  # type: ignore[arg-type]
     return out
-
-
-@pytest.fixture(scope="session")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Processes for training runs, started on first use."""
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    made = Ranks(tmp_path_factory.mktemp("ranks"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")

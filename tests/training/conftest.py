@@ -1,23 +1,11 @@
-"""Fixtures of training tests: processes that train, and settings of a whole small run."""
+"""Fixtures of training tests: settings of a whole small run."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import Ranks
-
-
-@pytest.fixture(scope="session")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Processes for training runs, started on first use."""
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    made = Ranks(tmp_path_factory.mktemp("ranks"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,29 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from vadv.config import HANDLING
 from vadv.report.runs import Run
 from vadv.tasks import Measure
 
 FREE = {
+    *HANDLING,
     "seed",
     "task",
     "data.shards",  # the dataset's name stands for it
-    "data.workers",
-    "data.prefetch",
-    "data.decode_timeout",
-    "data.max_bad_fraction",
-    "data.cache_dir",
-    "data.cache_bytes",
     "teacher.cache_features",
-    "teacher.cache_bytes",
     "teacher.compile",
-    "train.micro_batch_size",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.skip_bad_steps",
-    "train.stall_timeout",
-    "log.every",
-    "log.samples",
 }
 """Settings by which two runs of one group may differ."""
 

@@ -16,10 +16,10 @@ from shards.features import described
 from shards.vectors import MODALITIES, Vectors, read_vectors
 from vadv import metrics
 from vadv.clips import open_clips
+from vadv.collate import collate
 from vadv.config import Config
 from vadv.models.batch import Batch
 from vadv.tasks import Measure
-from vadv.tasks.sentiment import noise_key
 
 LOGITS = (*MODALITIES, "video", "prompt")
 """The four logits over classes; students alone have the first two only."""
@@ -88,33 +88,18 @@ class Retrieval:
         for clip in clips:
             if clip.counts:
                 clip.fault = self._fault(clip)
-        data = self.config.data
         vectors = {name: torch.zeros(len(clips), width) for name, width in self.widths.items()}
-        frames = None
-        if self.video and any(clip.frames is not None for clip in clips):
-            frames = torch.zeros(len(clips), data.frames, 3, data.frame_size, data.frame_size, dtype=torch.uint8)
         for row, clip in enumerate(clips):
-            if not clip.counts:
-                continue
-            for name in MODALITIES:
-                vectors[name][row] = torch.from_numpy(np.array(getattr(clip, name)))
-            if frames is not None and clip.frames is not None:
-                frames[row] = torch.from_numpy(clip.frames)
-        faces = mask = None
-        if self.faces:
-            faces = torch.zeros(len(clips), 64, 8)
-            for row, clip in enumerate(clips):
-                if clip.faces is not None:
-                    faces[row] = torch.from_numpy(clip.faces)
-            mask = faces.ne(0).any(-1)
-        return Batch(
-            weight=torch.tensor([float(clip.counts) for clip in clips]),
+            if clip.counts:
+                for name in MODALITIES:
+                    vectors[name][row] = torch.from_numpy(np.array(getattr(clip, name)))
+        return collate(
+            clips,
+            self.config,
+            epoch,
+            video=self.video,
+            faces=self.faces,
             label=torch.tensor([int(clip.label) if clip.counts else 0 for clip in clips]),
-            index=torch.tensor([max(0, clip.index) for clip in clips]),
-            noise=torch.tensor([noise_key(self.config.seed, epoch, clip) for clip in clips]),
-            frames=frames,
-            faces=faces,
-            face_mask=mask,
             audio=vectors["audio"],
             image=vectors["visual"],
         )

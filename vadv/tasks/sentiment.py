@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from shards.clip import Clip
 from vadv import metrics
+from vadv.collate import collate
 from vadv.config import Config
 from vadv.models.batch import Batch
 from vadv.models.text import lay
@@ -51,28 +51,14 @@ class Sentiment:
         tokens = self.tokenizer(
             [clip.text for clip in clips], truncation=True, max_length=self.config.student.max_tokens
         )
-        data = self.config.data
-        frames = faces = mask = None
-        if self.video and any(clip.frames is not None for clip in clips):
-            frames = torch.zeros(len(clips), data.frames, 3, data.frame_size, data.frame_size, dtype=torch.uint8)
-            for row, clip in enumerate(clips):
-                if clip.frames is not None:
-                    frames[row] = torch.from_numpy(clip.frames)
-        if self.faces:
-            faces = torch.zeros(len(clips), 64, 8)
-            for row, clip in enumerate(clips):
-                if clip.faces is not None:
-                    faces[row] = torch.from_numpy(clip.faces)
-            mask = faces.ne(0).any(-1)
-        return Batch(
-            weight=torch.tensor([float(clip.counts) for clip in clips]),
+        return collate(
+            clips,
+            self.config,
+            epoch,
+            video=self.video,
+            faces=self.faces,
             label=torch.tensor([clip.label if clip.counts else 0.0 for clip in clips], dtype=torch.float32),
-            index=torch.tensor([max(0, clip.index) for clip in clips]),
-            noise=torch.tensor([noise_key(self.config.seed, epoch, clip) for clip in clips]),
             text=lay(tokens["input_ids"]),
-            frames=frames,
-            faces=faces,
-            face_mask=mask,
         )
 
     def columns(self, logits: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -102,12 +88,6 @@ class Sentiment:
         with quiet():
             self.module.student.to_stock().save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
-
-
-def noise_key(seed: int, epoch: int, clip: Clip) -> int:
-    """Key of a clip's random numbers in one epoch: 63 bits, the same on any number of ranks."""
-    text = f"{seed}/{epoch}/{clip.dataset}/{clip.id}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 TASK = Sentiment

@@ -18,29 +18,16 @@ from typing import Any
 import numpy as np
 
 from shards.dataset import ClipSet
-from vadv.config import Config
+from vadv.config import HANDLING, Config
 from vadv.config_file import dump, load
 
-FREE = (
+FREE = {
+    *HANDLING,
     "data.shards",  # compared by content
-    "data.workers",
-    "data.prefetch",
-    "data.decode_timeout",
-    "data.max_bad_fraction",
-    "data.cache_dir",
-    "data.cache_bytes",
-    "teacher.cache_bytes",
     "train.max_steps",
-    "train.micro_batch_size",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.skip_bad_steps",
-    "train.stall_timeout",
-    "log.every",
-    "log.samples",
     "deepspeed",  # a checkpoint knows its ZeRO stage
-)
-"""Settings that may differ when a run goes on: they change neither the samples' order nor the numbers."""
+}
+"""Settings that may differ when a run goes on."""
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
