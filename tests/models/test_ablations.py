@@ -248,3 +248,25 @@ def test_teacher_and_student_hold_no_loose_parameters(tiny: Callable[..., config
     assert owners == {"PatchEmbedding", "TextTower", "MultiFrameTransformer", "VideoSpecificPrompting"}
     assert not any(isinstance(m, nn.MultiheadAttention) for m in model.modules())
     assert isinstance(model.student, Student)
+
+
+def test_modules_with_parameters_take_and_return_tensors(
+    tiny: Callable[..., config.Config], make_batch: Callable[..., Batch]
+) -> None:
+    """DeepSpeed's ZeRO-3 finds tensors in tuples, lists and dicts, not in dataclasses, and gathers for the backward pass
+    of a module whose outputs it has found. So the modules that take or return ours may own no parameter."""
+    settings = tiny(prompting="xclip", trainable_text=True)
+    model, _ = build(settings)
+    _, tokenizer = build_student(settings.student, 1)
+    seen: dict[type, str] = {}
+
+    def look(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        for value in (*inputs, *named.values(), *(output if isinstance(output, tuple | list) else [output])):
+            seen[type(value)] = type(module).__name__
+
+    for module in model.modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            module.register_forward_hook(look, with_kwargs=True)
+    model(make_batch(tokenizer))
+    assert torch.Tensor in seen
+    assert set(seen) <= {torch.Tensor, type(None), bool, int, float}, seen
