@@ -31,13 +31,13 @@ BEFORE = {
 TINY = "--clip configs/clip/tiny.json --student tiny-roberta"
 SMALLER = {
     "python launch/bench.py pipeline --repeats 3": "--clips 8 --epochs 2",
-    "python launch/bench.py step --clips 4 --steps 8": f"{TINY} --clips 2 --steps 4",
-    "python launch/bench.py step --clips 4 --steps 8 --deepspeed configs/deepspeed/zero0.json": f"{TINY} --clips 2 --steps 4",
+    "python launch/bench.py step --clips 4 --steps 10": f"{TINY} --clips 2 --steps 4",
+    "python launch/bench.py step --clips 4 --steps 10 --deepspeed configs/deepspeed/zero0.json": f"{TINY} --clips 2 --steps 4",
     "python launch/bench.py features": f"{TINY} --records 8",
     "python launch/bench.py features --deepspeed configs/deepspeed/zero0.json --clips 4": f"{TINY} --records 8",
     "python launch/bench.py checkpoint --clip ViT-L-14 --student roberta-large --clips 4": TINY,
     "python launch/bench.py memory": TINY,
-    "python launch/bench.py scaling": "--steps 5 --repeats 1",
+    "python launch/bench.py scaling --clips 16": "--steps 5 --repeats 1",
     "python launch/bench.py peers": "--steps 10 --repeats 1",
     "python launch/bench.py start": "--repeats 1",
     "python launch/bench.py start --cold": "--repeats 1",
