@@ -106,7 +106,7 @@ train --config W/picture.yaml                          | W/picture.yaml: expecte
 {TRAIN} --plan --world-size many                       | --world-size: expected a whole number, found many
 {TRAIN} --plan --world-size 0                          | --world-size: expected at least 1, found 0
 {TRAIN} --plan --world-size 3                          | train.batch_size: expected a multiple of world size
-{TRAIN} --deepspeed zero9.json                         | deepspeed: expected the path of a DeepSpeed JSON, found no file
+{HERE} --deepspeed zero9.json                          | deepspeed: expected the path of a DeepSpeed JSON, found no file
 {HERE} --deepspeed W/zero.json                         | deepspeed: expected JSON in W/zero.json
 {HERE} --deepspeed W/zero-list.json                    | deepspeed: expected a JSON object in W/zero-list.json, found list
 {HERE} --data.shards W/nowhere                         | expected shards in W/nowhere, found no manifest.json | launch/pack.py
@@ -286,8 +286,8 @@ AS_PROCESSES = [
 def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.environ["DS_ACCELERATOR"] = "cpu"
     # DeepSpeed looks for libraries once, and the linker is heard where a test has put another file for stderr.
-    call("train", "--config", "configs/sample.yaml", "--deepspeed", "zero9.json")
     folder = tmp_path_factory.mktemp("W")
+    call("train", "--config", "configs/sample.yaml", "--deepspeed", "zero9.json", "--run", str(folder / "out"))
     make_all(folder)
     return folder
 
