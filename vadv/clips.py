@@ -21,6 +21,16 @@ def open_clips(data: Data, split: str) -> ClipSet:
     return ClipSet(data.folders(), split, _cache(data.cache_folder(), data.cache_bytes) if remote else None)
 
 
+def classes_for_scores(clips: ClipSet, task: str) -> str | None:
+    """A line for people when a task that reads labels as scores is given numbers of event classes."""
+    if task != "sentiment" or clips.task != "retrieval":
+        return None
+    return (
+        "task: sentiment takes labels as scores, and those of these clips are event classes (packed for retrieval): "
+        "expected shards of sentiment clips, or task: retrieval"
+    )
+
+
 def coarser(clips: ClipSet, data: Data) -> str | None:
     """A line for people when clips were packed with smaller pictures, or fewer, than the configuration asks for."""
     for option, wanted, what in (

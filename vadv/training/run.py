@@ -14,7 +14,7 @@ import torch
 
 from shards.stream import ClipStream
 from vadv import tasks
-from vadv.clips import coarser, open_clips
+from vadv.clips import classes_for_scores, coarser, open_clips
 from vadv.config import Config
 from vadv.features.cache import SplitFeatures, open_cache
 from vadv.training import checkpoints, folder
@@ -82,6 +82,7 @@ class Run:
             self._say(f"{self.run} is finished: {self.run / folder.RESULT}")
             return FINISHED
 
+        self._say(classes_for_scores(self.clips["train"], config.task))
         self.task = tasks.build(config, clips)
         if self.task.video:
             self._say(coarser(self.clips["train"], config.data))
