@@ -285,8 +285,8 @@ AS_PROCESSES = [
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.environ["DS_ACCELERATOR"] = "cpu"
-    # DeepSpeed looks for libraries once, and the linker is heard where a test has put another file for stderr.
     folder = tmp_path_factory.mktemp("W")
+    # DeepSpeed looks for libraries once, and the linker is heard where a test has put another file for stderr.
     call("train", "--config", "configs/sample.yaml", "--deepspeed", "zero9.json", "--run", str(folder / "out"))
     make_all(folder)
     return folder

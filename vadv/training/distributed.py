@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,11 +149,15 @@ def _wrap_for_deepspeed() -> None:
     from deepspeed.utils import logger
 
     logger.setLevel("WARNING")
-    # What ZeRO-3 says of modules that take or return dataclasses, for which it gathers nothing before they go backward.
-    # Ours have no parameters of their own (tests/models/test_ablations.py).
-    logger.addFilter(lambda record: "unknown inputs or outputs type" not in record.getMessage())
+    logger.addFilter(_matters)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(verbose=False)
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """False for what ZeRO-3 says of modules that take or return dataclasses, for which it gathers nothing in the backward
+    pass: ours have no parameters of their own (tests/models/test_ablations.py)."""
+    return "unknown inputs or outputs type" not in record.getMessage()
 
 
 def _integer(name: str, default: int) -> int:
