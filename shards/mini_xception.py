@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-OPSET, IR_VERSION = 13, 8
-"""Old enough for OpenCV 4.10."""
+from shards.onnx_graph import Graph
+
 EPSILON = 1e-3
 """Of batch normalisation, Keras' default."""
 SIZES = (60, 30, 15, 8)
@@ -39,60 +39,58 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 
 def onnx_model(weights: Mapping[str, np.ndarray]) -> bytes:
     """The file's bytes: `faces` (n, 1, 64, 64) float32 in [-1, 1] -> `logits` (n, 7)."""
-    graph = _Graph(weights)
-    x = graph.relu(graph.convolution("faces", "conv2d_1/kernel", norm=1))
-    x = graph.relu(graph.convolution(x, "conv2d_2/kernel", norm=2))
-    for block, size in enumerate(SIZES):
-        beside = graph.convolution(x, f"conv2d_{3 + block}/kernel", norm=3 + 3 * block, stride=2)
-        y = graph.relu(graph.separable(x, 1 + 2 * block, norm=4 + 3 * block))
-        y = graph.separable(y, 2 + 2 * block, norm=5 + 3 * block)
-        # Keras' "same": of an even size, the odd pixel of padding goes to the right and below.
-        before = size % 2
-        y = graph.add("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[before, before, 1, 1])
-        x = graph.add("Add", y, beside)
-    x = graph.convolution(x, "conv2d_7/kernel", bias=weights["conv2d_7/bias"], pad=1)
-    return graph.model(graph.add("Flatten", graph.add("GlobalAveragePool", x)))
+    data: bytes = _MiniXception(weights).model().SerializeToString()
+    return data
 
 
-class _Graph:
-    """Nodes and constants in the order they were added; values are names."""
-
+class _MiniXception:
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
-        self._weights = weights
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
+        self.weights = weights
+        self.graph = Graph()
 
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        from onnx import helper
-
-        output = f"value_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
-        return output
+    def model(self) -> Any:
+        g = self.graph
+        x = self.relu(self.convolution("faces", "conv2d_1/kernel", norm=1))
+        x = self.relu(self.convolution(x, "conv2d_2/kernel", norm=2))
+        for block, size in enumerate(SIZES):
+            beside = self.convolution(x, f"conv2d_{3 + block}/kernel", norm=3 + 3 * block, stride=2)
+            y = self.relu(self.separable(x, 1 + 2 * block, norm=4 + 3 * block))
+            y = self.separable(y, 2 + 2 * block, norm=5 + 3 * block)
+            # Keras' "same": of an even size, the odd pixel of padding goes to the right and below.
+            before = size % 2
+            y = g.add("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[before, before, 1, 1])
+            x = g.add("Add", y, beside)
+        x = self.convolution(x, "conv2d_7/kernel", bias=self.weights["conv2d_7/bias"], pad=1)
+        g.add("Flatten", g.add("GlobalAveragePool", x), name="logits")
+        return g.model("mini_xception", {"faces": (np.float32, ["n", 1, 64, 64])}, ("logits", ["n", 7]))
 
     def relu(self, x: str) -> str:
-        return self.add("Relu", x)
+        name: str = self.graph.add("Relu", x)
+        return name
 
     def convolution(self, x: str, kernel: str, *, norm: int | None = None, **how: Any) -> str:
         """Of (height, width, in, out); `norm` is the number of the normalisation that follows."""
-        weight = self._weights[kernel].transpose(3, 2, 0, 1)
+        weight = self.weights[kernel].transpose(3, 2, 0, 1)
         if norm is not None:
             mean, variance, gamma, beta = (
-                self._weights[f"batch_normalization_{norm}/{kind}"]
+                self.weights[f"batch_normalization_{norm}/{kind}"]
                 for kind in ("moving_mean", "moving_variance", "gamma", "beta")
             )
             scale = gamma / np.sqrt(variance + EPSILON)
             weight, how["bias"] = weight * scale[:, None, None, None], beta - mean * scale
-        return self._convolve(x, weight, **how)
+        return self.convolve(x, kernel, weight, **how)
 
     def separable(self, x: str, number: int, *, norm: int) -> str:
         """A 3x3 convolution of each channel, then a mix of channels; same height and width."""
-        depthwise = self._weights[f"separable_conv2d_{number}/depthwise_kernel"].transpose(2, 3, 0, 1)  # c, 1, 3, 3
-        x = self._convolve(x, depthwise, pad=1, groups=len(depthwise))
-        return self.convolution(x, f"separable_conv2d_{number}/pointwise_kernel", norm=norm)
+        layer = f"separable_conv2d_{number}"
+        depthwise = self.weights[f"{layer}/depthwise_kernel"].transpose(2, 3, 0, 1)  # c, 1, 3, 3
+        x = self.convolve(x, f"{layer}/depthwise_kernel", depthwise, pad=1, groups=len(depthwise))
+        return self.convolution(x, f"{layer}/pointwise_kernel", norm=norm)
 
-    def _convolve(
+    def convolve(
         self,
         x: str,
+        kernel: str,
         weight: np.ndarray,
         *,
         bias: np.ndarray | None = None,
@@ -100,24 +98,11 @@ class _Graph:
         stride: int = 1,
         groups: int = 1,
     ) -> str:
-        constants = [self._constant(array) for array in (weight, bias) if array is not None]
+        """By `weight` (out, in / groups, height, width), which is stored as `kernel`, and `bias` (out,)."""
+        g = self.graph
+        constants = [g.constant(kernel, weight)]
+        if bias is not None:
+            constants.append(g.constant(f"{kernel}/bias", bias))
         shape = list(weight.shape[2:])
-        return self.add("Conv", x, *constants, kernel_shape=shape, strides=[stride] * 2, pads=[pad] * 4, group=groups)
-
-    def _constant(self, value: np.ndarray) -> str:
-        from onnx import numpy_helper
-
-        name = f"weight_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        name: str = g.add("Conv", x, *constants, kernel_shape=shape, strides=[stride] * 2, pads=[pad] * 4, group=groups)
         return name
-
-    def model(self, output: str) -> bytes:
-        from onnx import TensorProto, helper
-
-        faces = helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["n", 1, 64, 64])
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 7])
-        self._nodes.append(helper.make_node("Identity", [output], ["logits"]))
-        graph = helper.make_graph(self._nodes, "mini_xception", [faces], [logits], self._constants)
-        opset = [helper.make_opsetid("", OPSET)]
-        data: bytes = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION).SerializeToString()
-        return data

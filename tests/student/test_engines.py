@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from small_students import MAX_TOKENS
 
+from shards.onnx_graph import Graph
 from vadv.student.buckets import CALL, TOKENS, buckets
 from vadv.student.encoder_graph import UnsupportedError, encoder_graph
 from vadv.student.engines import OnnxEngine, TorchEngine, choose_engine
 from vadv.student.folder import open_student
-from vadv.student.graph import Graph
 from vadv.student.int8 import linear_int8
 from vadv.student.predictor import Predictor
 
@@ -59,7 +59,7 @@ def test_int8_products_are_whole_on_any_processor(sign: int) -> None:
     weight = np.full((64, 8), 0.5, np.float32)
     product = linear_int8(g, g.add("Cast", "ids", to=1), "layer", weight, np.zeros(8, np.float32))
     g.add("Identity", product, name="logits")
-    model = g.model({"ids": ["rows", 64]}, ("logits", ["rows", 8]), {})
+    model = g.model("layer", {"ids": (np.int64, ["rows", 64])}, ("logits", ["rows", 8]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, {"ids": np.full((2, 64), sign, np.int64)})[0]
     np.testing.assert_allclose(found, sign * 32.0, rtol=1e-6)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from small_students import CORPUS, MAX_TOKENS, run
 
+from shards import onnx_graph
 from vadv.student import export as module
-from vadv.student import graph
 from vadv.student.engines import TorchEngine, choose_engine
 from vadv.student.export import export
 from vadv.student.folder import open_student
@@ -156,7 +156,7 @@ def test_mistakes_on_the_command_line(bert: Path, tmp_path: Path) -> None:
 def test_weights_beyond_protobufs_bound_go_to_a_second_file(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph, "EXTERNAL", 1000)
+    monkeypatch.setattr(onnx_graph, "EXTERNAL", 1000)
     export(bert, tmp_path / "out", "onnx")
     assert (tmp_path / "out" / "model.onnx.data").stat().st_size > 100_000
     assert (tmp_path / "out" / "model.onnx").stat().st_size < 20_000

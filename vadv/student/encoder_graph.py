@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from shards.onnx_graph import Graph
 from vadv.student.folder import SHARDED_WEIGHTS, WEIGHTS, Student
-from vadv.student.graph import Graph
 from vadv.student.int8 import linear_int8, table_int8
 
 FAMILIES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "camembert": "roberta"}
@@ -107,9 +107,10 @@ class _Encoder:
         for layer in range(layers):
             hidden = self.layer(layer, hidden, mask, first_only=layer == layers - 1)
         self.head(g.add("Reshape", hidden, g.number([-1, self.width], np.int64)))
-        shape = ["batch", "tokens"]
+        ids = (np.int64, ["batch", "tokens"])
         facts = {"model_type": self.config["model_type"], "precision": "int8" if self.int8 else "float32"}
-        return g.model({"input_ids": shape, "attention_mask": shape}, ("logits", ["batch", 1]), facts)
+        inputs = {"input_ids": ids, "attention_mask": ids}
+        return g.model("student", inputs, ("logits", ["batch", 1]), facts)
 
     def weight(self, name: str) -> np.ndarray:
         return self.weights[name]

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from shards.onnx_graph import save, too_large
 from vadv.student.encoder_graph import UnsupportedError, encoder_graph
 from vadv.student.folder import ONNX, ONNX_INT8, Student
-from vadv.student.graph import save, too_large
 
 
 class Engine(Protocol):

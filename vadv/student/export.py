@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from shards.onnx_graph import OPSET, save
 from vadv.student.engines import Engine, OnnxEngine, TorchEngine
 from vadv.student.folder import FACTS, ONNX, ONNX_INT8, Student, open_student
-from vadv.student.graph import OPSET, save
 from vadv.student.model_card import model_card
 from vadv.student.predictor import Predictor
 from vadv.student.provenance import Provenance, gather

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vadv.student.graph import Graph
+from shards.onnx_graph import Graph
 
 LARGEST_WEIGHT = 64
 """Of a layer. Processors without VNNI add pairs of products (8 bits unsigned times 8 bits signed) in 16 bits and cut what

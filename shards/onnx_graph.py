@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 OPSET = 17
-"""The oldest opset with LayerNormalization: onnxruntime 1.12 and newer, and every later runtime, read it."""
+"""The oldest opset with LayerNormalization: onnxruntime 1.12, OpenCV 4.10 and every later one read it."""
 IR_VERSION = 8
 """The file format of that opset's time."""
 EXTERNAL = 1_900_000_000
 """Bytes of weights above which they go to a second file: protobuf ends at 2 GiB."""
+
+
+Shape = Sequence[int | str]
 
 
 class Graph:
@@ -52,11 +56,18 @@ class Graph:
         self._nodes.append(helper.make_node(op, list(inputs), names, name=base, **attributes))
         return names[0] if outputs == 1 else names
 
-    def model(self, inputs: dict[str, list[Any]], output: tuple[str, list[Any]], facts: dict[str, str]) -> Any:
+    def model(
+        self,
+        name: str,
+        inputs: Mapping[str, tuple[type[np.generic], Shape]],
+        output: tuple[str, Shape],
+        facts: Mapping[str, str] | None = None,
+    ) -> Any:
         """The finished onnx.ModelProto.
 
         Args:
-            inputs: name to shape of the int64 inputs; a string is a free dimension.
+            name: of the graph.
+            inputs: name to type and shape; a string in a shape is a free dimension.
             output: name and shape of the float32 output.
             facts: metadata kept in the file.
         """
@@ -64,15 +75,18 @@ class Graph:
 
         graph = helper.make_graph(
             self._nodes,
-            "student",
-            [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()],
+            name,
+            [
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+                for name, (dtype, shape) in inputs.items()
+            ],
             [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])],
             list(self._constants.values()),
         )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="videoadviser"
         )
-        helper.set_model_props(model, facts)
+        helper.set_model_props(model, dict(facts or {}))
         return model
 
 
