@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One thread per process: two processes share the two cores that this project asks for.
 LAUNCH = OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2 --master_port $(shell shuf -n 1 -i 20000-32000)
 SAMPLE := data/sample-shards
-EVENTS := data/sample-events-shards
+EVENTS := data/events-shards
 
 .PHONY: env train train-vegas test test-slow coverage faults lint docs
 env: .venv/installed

@@ -1,7 +1,7 @@
 """Fit the standard methods of Table 4 on the features of shards, and show them beside trained students.
 
     python launch/comparators.py --shards data/vegas-shards --out runs/vegas-comparators
-    python launch/comparators.py --shards data/sample-events-shards --beside runs/sample-events runs/sample-events-alone
+    python launch/comparators.py --shards data/events-shards --beside runs/sample-events runs/sample-events-alone
 
 Each writes OUT/METHOD-SEED/result.json, which launch/report.py puts into Table 4.
 """

@@ -11,24 +11,25 @@ from shards.remote import is_remote
 from vadv.config import Data
 
 
-def open_clips(data: Data, split: str) -> ClipSet:
+def open_clips(data: Data, split: str, packed_for: str | None = None) -> ClipSet:
     """A split of `data.shards`; remote folders come through the cache in `data.cache_dir`.
 
+    Args:
+        data: where the clips are.
+        split: which of them.
+        packed_for: the task in the shards' manifests, which says what labels mean; None: any.
+
     Raises:
-        ValueError: no shards there, a damaged manifest, or no such split.
+        ValueError: no shards there, a damaged manifest, no such split, or shards of another task.
     """
     remote = any(is_remote(folder) for folder in data.folders())
-    return ClipSet(data.folders(), split, _cache(data.cache_folder(), data.cache_bytes) if remote else None)
-
-
-def classes_for_scores(clips: ClipSet, task: str) -> str | None:
-    """A line for people when a task that reads labels as scores is given numbers of event classes."""
-    if task != "sentiment" or clips.task != "retrieval":
-        return None
-    return (
-        "task: sentiment takes labels as scores, and those of these clips are event classes (packed for retrieval): "
-        "expected shards of sentiment clips, or task: retrieval"
-    )
+    clips = ClipSet(data.folders(), split, _cache(data.cache_folder(), data.cache_bytes) if remote else None)
+    if packed_for not in (None, clips.task):
+        raise ValueError(
+            f"{', '.join(data.folders())}: expected shards of the {packed_for} task, found {clips.task}; name shards "
+            "that were packed for it, or the task that these are for"
+        )
+    return clips
 
 
 def coarser(clips: ClipSet, data: Data) -> str | None:

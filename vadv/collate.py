@@ -10,30 +10,31 @@ import torch
 from torch import Tensor
 
 from shards.clip import Clip
-from vadv.config import Config
 from vadv.models.batch import Batch
+from vadv.tasks import Task
 
 
-def collate(
-    clips: Sequence[Clip], config: Config, epoch: int, *, video: bool, faces: bool, label: Tensor, **of_task: Any
-) -> Batch:
+def collate(task: Task, clips: Sequence[Clip], epoch: int, *, label: Tensor, **of_task: Any) -> Batch:
     """Tensors of B clips; what does not count holds zeros.
 
     Args:
-        video: with frames, unless none of the clips brings any (all come from the feature cache).
-        faces: with face features.
+        task: whether it watches video and faces; frames are left out where no clip brings any (all come from the
+            feature cache).
+        clips: slots of one micro-batch.
+        epoch: decides the clips' random numbers.
         label: (B,), as the task reads it.
         of_task: further fields of `Batch`.
     """
+    config = task.config
     frames = seen = mask = None
     counted = [(row, clip) for row, clip in enumerate(clips) if clip.counts]
-    if video and any(clip.frames is not None for clip in clips):
+    if task.video and any(clip.frames is not None for clip in clips):
         size = config.data.frame_size
         frames = torch.zeros(len(clips), config.data.frames, 3, size, size, dtype=torch.uint8)
         for row, clip in counted:
             if clip.frames is not None:
                 frames[row] = torch.from_numpy(clip.frames)
-    if faces:
+    if task.faces:
         seen = torch.zeros(len(clips), 64, 8)
         for row, clip in counted:
             if clip.faces is not None:

@@ -1,6 +1,6 @@
 """What the two spaces of the EICS-style students are good for, and how their vectors are best compared.
 
-    python docs/experiments/eics_spaces.py data/sample-events-shards
+    python docs/experiments/eics_spaces.py data/events-shards
 
 Students alone, 28 epochs of batch 20, the best epoch by validation mAP, test mAP as mean ± deviation over three seeds.
 Varied: the weights of the spaces' losses; adding the spaces up, or joining them by a three-layer MLP; logits or their

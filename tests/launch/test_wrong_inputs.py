@@ -112,6 +112,7 @@ train --config W/picture.yaml                          | W/picture.yaml: expecte
 {HERE} --data.shards W/nowhere                         | expected shards in W/nowhere, found no manifest.json | launch/pack.py
 {HERE} --data.shards [W/shards,W/empty]                | expected shards in W/empty, found no manifest.json
 {HERE} --task retrieval                                | expected shards of the retrieval task, found sentiment
+{TRAIN} --data.shards W/events --run W/out             | expected shards of the sentiment task, found retrieval
 {HERE} --student.model W/file                          | student.model: cannot load W/file | expected a Hugging Face name or a
 {HERE} --student.model package:nothing/x               | student.model: expected an installed package nothing, found none
 {HERE} --teacher.clip configs/clip/tiy.json            | teacher.clip: no file configs/clip/tiy.json; expected the path
@@ -135,7 +136,9 @@ evaluate --run W/student --shards W/shards-no-tar      | W/shards-no-tar/test/00
 evaluate --run W/student --shards W/shards --split tests | --split: expected one of | did you mean test?
 evaluate --run W/student --shards W/shards --predictions W/empty | W/empty: expected a file, found a folder
 evaluate --run W/student-torn --shards W/shards        | W/student-torn: expected weights that transformers can load
-evaluate --run W/vegas --shards W/shards               | expected vectors with each sample, found no audio.npy
+evaluate --run W/student --shards W/events             | expected shards of the sentiment task, found retrieval
+evaluate --run W/vegas --shards W/shards               | expected shards of the retrieval task, found sentiment
+evaluate --run W/vegas --shards W/events               | expected vectors with each sample, found no audio.npy
 
 baselines W/nowhere                                    | W/nowhere: expected a finished run, found no result.json
 baselines W/run-torn                                   | result.json: expected the test metrics | found none that can be read
@@ -143,6 +146,7 @@ baselines W/run-list                                   | result.json: expected t
 baselines W/run-no-splits                              | result.json: expected the test metrics | found none that can be read
 baselines W/run-no-config                              | config.yaml: no such configuration file
 baselines W/run --shards W/nowhere                     | expected shards in W/nowhere
+baselines W/run --shards W/events                      | expected shards of the sentiment task, found retrieval
 
 predict 'a text'                                       | expected --student, found none
 {PREDICT}                                              | expected texts, or --input FILE, or - | found none
@@ -247,7 +251,8 @@ retrieve ask --index W/index                           | COMMAND: expected one o
 {INDEX} W/vegas-torn --h5 W/features.h5                | model.safetensors: expected the weights of config.json
 {INDEX} W/vegas-no-weights --h5 W/features.h5          | W/vegas-no-weights: expected the students' weights, found no
 {INDEX} W/vegas --h5 W/features.h5 --split valid       | --split: expected train or test | found valid
-{INDEX} W/vegas --shards W/shards                      | expected vectors with each sample, found no audio.npy
+{INDEX} W/vegas --shards W/shards                      | expected shards of the retrieval task, found sentiment
+{INDEX} W/vegas --shards W/events                      | expected vectors with each sample, found no audio.npy
 {QUERY}                                                | expected ids of clips | found nothing that asks
 {QUERY} clip-77                                        | expected the id of one of 3 indexed clips, found 'clip-77'
 {QUERY} clip-0 --count 0                               | --count: expected at least 1, found 0
@@ -257,7 +262,8 @@ retrieve ask --index W/index                           | COMMAND: expected one o
 retrieve query --index W/index-torn clip-0             | W/index-torn: expected an index of format 1, found a damaged one
 retrieve query --index W/index-short clip-0            | clips and vectors do not belong together
 
-comparators --shards W/shards                          | expected vectors with each sample
+comparators --shards W/shards                          | expected shards of the retrieval task, found sentiment
+comparators --shards W/events                          | expected vectors with each sample
 comparators --shards W/shards --methods cca lstm       | --methods: expected one of random, cca | found lstm
 comparators --shards W/shards --beside W/run           | W/run: expected a finished retrieval run
 
@@ -318,6 +324,13 @@ def test_one_line_says_what_is_wrong(
     assert len(said.splitlines()) == 1, said
     assert said.startswith(f"{words[0]}.py: ") and len(said) < 420, said
     assert re.search(".*".join(map(re.escape, expected)), said), said
+
+
+@pytest.mark.parametrize("wrong_one", ["--deepspeed zero9.json", "--data.shards W/nowhere", "--data.shards W/events"])
+def test_a_wrong_path_leaves_no_run_folder(wrong_one: str, wrong: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = f"{HERE} {wrong_one} --run W/made"
+    assert called(capfd, *(word.replace("W/", f"{wrong}/") for word in shlex.split(line))).code == 2
+    assert not (wrong / "made").exists()
 
 
 @pytest.mark.parametrize(("line", "expected", "code"), AS_PROCESSES, ids=lambda value: str(value))

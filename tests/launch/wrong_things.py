@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,22 +95,25 @@ def _students(folder: Path) -> None:
     (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04.")
 
 
+@dataclass
 class Texts:
     """A source of a few sentences without video."""
 
-    dataset, task = "texts", "sentiment"
+    task: str = "sentiment"
+    dataset: str = "texts"
 
     def __iter__(self) -> Iterator[Any]:
         from shards.sources.record import Raw
 
         for number, split in enumerate(("train", "train", "valid", "test")):
-            yield Raw(id=f"text-{number}", text=f"text number {number}", label=number - 1.5, split=split)
+            yield Raw(id=f"text-{number}", text=f"text number {number}", label=number, split=split)
 
 
 def _shards(folder: Path) -> None:
     from shards.pack import Options, pack
 
     pack(Texts(), folder / "shards", Options(workers=1, progress=False))  # type: ignore[arg-type]
+    pack(Texts("retrieval"), folder / "events", Options(workers=1, progress=False))  # type: ignore[arg-type]
     whole = json.loads((folder / "shards/manifest.json").read_text())
     copy(folder, "shards", "shards-torn", {"manifest.json": None})
     copy(folder, "shards", "shards-list", {"manifest.json": "[]"})

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 from training_runs import changed
 
-from shards.dataset import ClipSet
 from shards.sources import sources
 from vadv import config_file, parts, tasks
-from vadv.clips import classes_for_scores
 from vadv.config import Config
 from vadv.doctor import Finding, cache, machine
 from vadv.doctor.weights import weights
@@ -74,10 +72,3 @@ def test_debug_mode_leaves_the_text_student_alone(tiny: dict[str, Any]) -> None:
 def test_every_task_has_clips_to_be_drawn() -> None:
     for name in parts.names("vadv.tasks"):
         assert tasks.kind(Config(task=name)).sample in sources()
-
-
-def test_a_sentiment_run_on_event_classes_is_told(event_shards: Path, sample_shards: Path) -> None:
-    events, clips = ClipSet(event_shards, "train"), ClipSet(sample_shards, "train")
-    line = classes_for_scores(events, "sentiment")
-    assert line is not None and line.startswith("task: sentiment takes labels as scores") and "\n" not in line
-    assert classes_for_scores(events, "retrieval") is None and classes_for_scores(clips, "sentiment") is None

@@ -97,7 +97,7 @@ def test_every_method_names_what_it_is_and_its_source() -> None:
 def test_mistakes_end_in_one_line(plain_shards: Path, tmp_path: Path) -> None:
     for words, message in (
         (["--shards", tmp_path / "nowhere"], "no manifest.json"),
-        (["--shards", plain_shards], "pack the clips as vegas or sample-events"),
+        (["--shards", plain_shards], "expected shards of the retrieval task, found sentiment"),
         (["--shards", plain_shards, "--beside", tmp_path], "expected a finished retrieval run"),
     ):
         done = command("launch/comparators.py", *words)

@@ -385,21 +385,3 @@ def test_units_are_fixed_before_any_clip_is_opened() -> None:
         ("train/000002.tar", 6, 1),
         ("test/000000.tar", 0, 2),
     ]
-
-
-def test_clips_that_are_coarser_than_asked_for_are_told(tmp_path: Path) -> None:
-    from shards.dataset import ClipSet
-    from vadv.clips import coarser
-    from vadv.config import Data
-
-    root = write_rows(tmp_path, [row("a", "a.mp4")])
-    write_clip(root / "a.mp4", size=(160, 120))
-    for name, coding, told in [
-        ("small", Coding(frame_size=112), "--frame-size 224"),
-        ("short", Coding(frames=4), "--frames 8"),
-        ("kept", Coding(mode="keep", frame_size=112), None),
-        ("whole", Coding(), None),
-    ]:
-        pack(Csv(root=root, name="one"), tmp_path / name, quiet(coding=coding))
-        line = coarser(ClipSet(tmp_path / name, "train"), Data())
-        assert line is None if told is None else told in str(line)

@@ -53,6 +53,10 @@ def test_damaged_and_missing_shards_fail(config_file: Path, sample_shards: Path,
         config = build({"data": {"shards": str(tmp_path / name)}})
         (finding,) = data.shards(config, fast=True)
         assert finding.verdict == "fail" and part in finding.text and finding.remedy
+    other = build({"task": "retrieval", "data": {"shards": str(sample_shards)}})
+    fine, finding = data.shards(other, fast=True)
+    assert (fine.verdict, finding.verdict) == ("ok", "fail")
+    assert "of the retrieval task, found sentiment" in finding.text
 
 
 def test_missing_weights_fail_with_the_hubs_switched_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

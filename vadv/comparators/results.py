@@ -25,7 +25,7 @@ def read_pairs(folders: Sequence[str], split: str) -> Pairs:
     Raises:
         ValueError: no such split, or clips without vectors.
     """
-    found = read_vectors(open_clips(config.Data(shards=list(folders)), split))
+    found = read_vectors(open_clips(config.Data(shards=list(folders)), split, "retrieval"))
     return Pairs(audio=found.audio, visual=found.visual, labels=found.labels)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shards.manifest import Shard
 from shards.remote import local_path
-from vadv.config import Config
+from vadv.config import Config, Data
 from vadv.doctor import Finding, fail, ok, warn
 
 READ = 256 * 2**20
@@ -19,13 +19,15 @@ SECONDS = 10.0
 
 
 def shards(config: Config, fast: bool) -> Iterator[Finding]:
-    """Manifests readable, files as the manifest says.
+    """Manifests readable and of the task, files as the manifest says.
 
     Args:
         fast: sizes and checksums only; otherwise every clip is decoded.
     """
     from shards.remote import is_remote
     from shards.verify import verify
+    from vadv import tasks
+    from vadv.clips import open_clips
 
     for folder in config.data.folders():
         if is_remote(folder):
@@ -41,6 +43,10 @@ def shards(config: Config, fast: bool) -> Iterator[Finding]:
             yield fail("shards", f"{len(report.faults)} faults in {folder}, first: {first}", "see launch/verify.py")
         else:
             yield ok("shards", f"{folder}: {report.shards} shards, {'checksums' if fast else 'all clips'} fine")
+            try:
+                open_clips(Data(shards=folder), "train", tasks.kind(config).shards)
+            except ValueError as error:
+                yield fail("shards", str(error), "set data.shards, or task")
 
 
 def throughput(config: Config, ranks_here: int) -> Iterator[Finding]:

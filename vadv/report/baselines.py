@@ -31,7 +31,7 @@ def baselines(folders: Sequence[str], split: str, student: config.Student) -> Ro
     """
     texts, labels = {}, {}
     for part in ("train", "valid", split):
-        clips = open_clips(config.Data(shards=list(folders)), part)
+        clips = open_clips(config.Data(shards=list(folders)), part, "sentiment")
         meta = [clips.meta(*clips.locate(index)) for index in range(len(clips))]
         texts[part] = [row["text"] for row in meta]
         labels[part] = np.array([row["label"] for row in meta], dtype=float)

@@ -88,7 +88,7 @@ def index_shards(students: Students, folders: Sequence[str], splits: Sequence[st
     rows: list[dict[str, Any]] = []
     features: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
     for split in splits:
-        clips = open_clips(Data(shards=list(folders)), split)
+        clips = open_clips(Data(shards=list(folders)), split, "retrieval")
         for folder, manifest in zip(clips.folders, clips.manifests, strict=True):
             students.require_same(described(manifest.packing), str(folder))
         found = read_vectors(clips)

@@ -56,6 +56,10 @@ class Task(Protocol):
     """Of the class: whether the student is the pretrained text encoder of `student`."""
     sample: str
     """Of the class: the source (launch/pack.py) of drawn clips, on which debug mode trains where there are no shards."""
+    shards: str
+    """Of the class: the task in the manifests of shards that it learns from, which says what their labels mean."""
+    config: Config
+    """The run's settings."""
     module: nn.Module
     """Teacher, student and objective: `module(batch)` returns {"loss", "terms", "logits"} (vadv/models/videoadviser.py)."""
     video: bool

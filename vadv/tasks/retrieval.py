@@ -31,6 +31,7 @@ class Retrieval:
     measure = Measure("students", "map_mean", "mAP", "high")
     text = False
     sample = "sample-events"
+    shards = "retrieval"
 
     def __init__(self, config: Config, clips: int) -> None:
         from vadv.models.audiovisual import AudioVisualAdviser
@@ -40,12 +41,7 @@ class Retrieval:
         from vadv.objectives.spaces import SpaceLoss
         from vadv.training.gather import gather
 
-        train = open_clips(config.data, "train")
-        if train.task != "retrieval":
-            raise ValueError(
-                f"{', '.join(config.data.folders())}: expected shards of the retrieval task, found {train.task}; "
-                "set task to that, or data.shards to shards of vegas or sample-events"
-            )
+        train = open_clips(config.data, "train", self.shards)
         sample = read_vectors(train, config.retrieval.statistics_clips)
         self.config = config
         self.features = features_of(train)
@@ -94,11 +90,9 @@ class Retrieval:
                 for name in MODALITIES:
                     vectors[name][row] = torch.from_numpy(np.array(getattr(clip, name)))
         return collate(
+            self,
             clips,
-            self.config,
             epoch,
-            video=self.video,
-            faces=self.faces,
             label=torch.tensor([int(clip.label) if clip.counts else 0 for clip in clips]),
             audio=vectors["audio"],
             image=vectors["visual"],

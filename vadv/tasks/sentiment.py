@@ -28,6 +28,7 @@ class Sentiment:
     measure = Measure("text", "mae", "MAE", "low")
     text = True
     sample = "sample"
+    shards = "sentiment"
 
     def __init__(self, config: Config, clips: int) -> None:
         from vadv.models import build_student, build_teacher
@@ -52,11 +53,9 @@ class Sentiment:
             [clip.text for clip in clips], truncation=True, max_length=self.config.student.max_tokens
         )
         return collate(
+            self,
             clips,
-            self.config,
             epoch,
-            video=self.video,
-            faces=self.faces,
             label=torch.tensor([clip.label if clip.counts else 0.0 for clip in clips], dtype=torch.float32),
             text=lay(tokens["input_ids"]),
         )

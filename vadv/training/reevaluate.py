@@ -55,8 +55,9 @@ def _evaluate_run(folder: Path, shards: Sequence[str] | None, split: str, predic
     if shards:
         config = replace(config, data=replace(config.data, shards=list(shards)))
     world = join(config.train.stall_timeout)
-    clips = open_clips(config.data, split)
-    task = tasks.build(config, len(open_clips(config.data, "train")))
+    kind = tasks.kind(config).shards
+    clips = open_clips(config.data, split, kind)
+    task = tasks.build(config, len(open_clips(config.data, "train", kind)))
     weights = load_file(best)
     try:
         unknown = task.module.load_state_dict(weights, strict=False).unexpected_keys
@@ -105,7 +106,7 @@ def _evaluate_student(folder: Path, shards: Sequence[str] | None, split: str, pr
     from vadv.student.folder import open_student
     from vadv.student.predictor import Predictor
 
-    clips = open_clips(Data(shards=list(_shards_of(folder, shards))), split)
+    clips = open_clips(Data(shards=list(_shards_of(folder, shards))), split, "sentiment")
     meta = [clips.meta(*clips.locate(index)) for index in range(len(clips))]
     label = np.array([row["label"] for row in meta], dtype=float)
     student = open_student(folder)

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from shards.stream import ClipStream
 from vadv import tasks
-from vadv.clips import classes_for_scores, coarser, open_clips
+from vadv.clips import coarser, open_clips
 from vadv.config import Config
 from vadv.features.cache import SplitFeatures, open_cache
 from vadv.training import checkpoints, folder
@@ -49,11 +50,15 @@ class Run:
 
     def train(self) -> int:
         """Train to the end, or until something ends it; returns the exit code."""
+        config = self.config
         # The watchdog knows better than a collective's timeout who is to blame, so it comes first.
-        world = join(2 * self.config.train.stall_timeout)
-        self.watch = Watchdog(self.run, world.rank, world.size, self.config.train.stall_timeout)
+        self.world = world = join(2 * config.train.stall_timeout)
+        # Wrong arithmetic and wrong shards are told before anything is loaded, and leave no run folder.
+        settings, kind = deepspeed_settings(config, world.size), tasks.kind(config).shards
+        self.clips = {split: open_clips(config.data, split, kind) for split in ("train", "valid")}
+        self.watch = Watchdog(self.run, world.rank, world.size, config.train.stall_timeout)
         try:
-            code = self._train(world)
+            code = self._train(world, settings)
         except Stopped as error:
             if world.first:
                 print(f"stopped: {error}", file=sys.stderr, flush=True)
@@ -69,11 +74,8 @@ class Run:
         world.leave()
         return code
 
-    def _train(self, world: World) -> int:
-        config = self.config
-        settings = deepspeed_settings(config, world.size)  # wrong arithmetic is told before anything is loaded
-        self.world, self.clips = world, {split: open_clips(config.data, split) for split in ("train", "valid")}
-        clips = len(self.clips["train"])
+    def _train(self, world: World, settings: dict[str, Any]) -> int:
+        config, clips = self.config, len(self.clips["train"])
         per_epoch = -(-clips // config.train.batch_size)
         self.total = min(config.train.epochs * per_epoch, config.train.max_steps or sys.maxsize)
         self.state = State(data=folder.data_fingerprint(self.clips["train"]))
@@ -82,7 +84,6 @@ class Run:
             self._say(f"{self.run} is finished: {self.run / folder.RESULT}")
             return FINISHED
 
-        self._say(classes_for_scores(self.clips["train"], config.task))
         self.task = tasks.build(config, clips)
         if self.task.video:
             self._say(coarser(self.clips["train"], config.data))
