@@ -1,8 +1,10 @@
 # Two commands matter: `make train` and `make test`. Both bring up their own environment.
 PYTHON ?= python3
 BIN := .venv/bin
-# One thread per process: two processes share the two cores that this project asks for.
-LAUNCH = OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2 --master_port $(shell shuf -n 1 -i 20000-32000)
+# One thread per process: two processes share the two cores that this project asks for. What a step frees stays with the
+# process, in large pages (docs/performance.md, "On a CPU").
+MALLOC := glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=134217728:glibc.malloc.trim_threshold=1073741824
+LAUNCH = OMP_NUM_THREADS=1 GLIBC_TUNABLES=$(MALLOC) DS_ACCELERATOR=cpu $(BIN)/deepspeed --num_accelerators 2 --master_port $(shell shuf -n 1 -i 20000-32000)
 SAMPLE := data/sample-shards
 EVENTS := data/events-shards
 
