@@ -112,7 +112,7 @@ train --config W/picture.yaml                          | W/picture.yaml: expecte
 {HERE} --data.shards W/nowhere                         | expected shards in W/nowhere, found no manifest.json | launch/pack.py
 {HERE} --data.shards [W/shards,W/empty]                | expected shards in W/empty, found no manifest.json
 {HERE} --task retrieval                                | expected shards of the retrieval task, found sentiment
-{TRAIN} --data.shards W/events --run W/out             | expected shards of the sentiment task, found retrieval
+{HERE} --data.shards W/events                          | expected shards of the sentiment task, found retrieval
 {HERE} --student.model W/file                          | student.model: cannot load W/file | expected a Hugging Face name or a
 {HERE} --student.model package:nothing/x               | student.model: expected an installed package nothing, found none
 {HERE} --teacher.clip configs/clip/tiy.json            | teacher.clip: no file configs/clip/tiy.json; expected the path
@@ -263,7 +263,7 @@ retrieve query --index W/index-torn clip-0             | W/index-torn: expected 
 retrieve query --index W/index-short clip-0            | clips and vectors do not belong together
 
 comparators --shards W/shards                          | expected shards of the retrieval task, found sentiment
-comparators --shards W/events                          | expected vectors with each sample
+comparators --shards W/events                          | expected vectors with each sample | pack the clips as vegas or
 comparators --shards W/shards --methods cca lstm       | --methods: expected one of random, cca | found lstm
 comparators --shards W/shards --beside W/run           | W/run: expected a finished retrieval run
 
