@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -54,6 +53,10 @@ class Launched:
                 pytest.fail(f"the run did not get so far:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.02)
 
+    def until_step(self, step: int) -> None:
+        """Wait until so many steps are logged."""
+        self.until(lambda: self.steps() >= step)
+
     def steps(self) -> int:
         """Steps logged so far."""
         path = self.run / "metrics.jsonl"
@@ -103,7 +106,7 @@ def test_signals_to_one_rank_each_save_once_and_the_run_goes_on_bit_for_bit(
     step = 0
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
         run, enough = launch(settings, "stopped"), step + 2
-        run.until(functools.partial(has_taken, run, enough))
+        run.until_step(enough)
         run.ranks[1].send_signal(number)
         assert run.codes() == [PREEMPTED, PREEMPTED]
         text = run.log.read_text()
@@ -115,10 +118,6 @@ def test_signals_to_one_rank_each_save_once_and_the_run_goes_on_bit_for_bit(
     whole = launch(settings, "whole")
     assert again.codes() == [0, 0] and whole.codes() == [0, 0]
     assert numbers(again.run) == numbers(whole.run) and len(numbers(whole.run)) == 20
-
-
-def has_taken(run: Launched, steps: int) -> bool:
-    return run.steps() >= steps
 
 
 def test_a_signal_while_libraries_load_leaves_without_harm(
@@ -133,7 +132,7 @@ def test_a_signal_while_libraries_load_leaves_without_harm(
 
 def test_a_second_interrupt_leaves_at_once(launch: Callable[..., Launched], tiny: dict[str, Any]) -> None:
     run = launch(changed(tiny, train={"epochs": 50}), "twice", 1)
-    run.until(lambda: run.steps() >= 2)
+    run.until_step(2)
     run.ranks[0].send_signal(signal.SIGSTOP)  # both arrive before the step under way can end
     run.ranks[0].send_signal(signal.SIGINT)
     run.ranks[0].send_signal(signal.SIGCONT)
@@ -152,7 +151,7 @@ def test_a_killed_rank_ends_the_run_with_a_line_that_names_it(
     launch: Callable[..., Launched], tiny: dict[str, Any]
 ) -> None:
     run = launch(changed(tiny, train={"epochs": 50}), "killed")
-    run.until(lambda: run.steps() >= 3)
+    run.until_step(3)
     run.ranks[1].kill()
     assert run.codes(300)[0] == STOPPED
     text = run.log.read_text()
@@ -163,7 +162,7 @@ def test_a_frozen_rank_ends_the_run_with_a_line_that_names_it(
     launch: Callable[..., Launched], tiny: dict[str, Any]
 ) -> None:
     run = launch(changed(tiny, train={"epochs": 50, "stall_timeout": 12}), "frozen")
-    run.until(lambda: run.steps() >= 3)
+    run.until_step(3)
     run.ranks[1].send_signal(signal.SIGSTOP)
     codes = run.codes(300)
     assert codes == [STOPPED, -signal.SIGKILL]

@@ -88,7 +88,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_samples_and_losses(
     assert list(losses) == [1, 2, 3, 4, 5, 6]
     for step in losses:
         assert losses[step]["loss"] == pytest.approx(whole_losses[step]["loss"], rel=1e-5), step
-    assert samples(tmp_path / "run").items() <= samples(unbroken(stage)).items()
+    assert samples(tmp_path / "run") == dict(sorted(samples(unbroken(stage)).items())[:6])
 
 
 def test_a_memory_survives_a_change_of_ranks(ranks: Ranks, tiny: dict[str, Any], tmp_path: Path) -> None:
