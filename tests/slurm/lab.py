@@ -122,12 +122,13 @@ class Lab:
         self._start("slurmctld", sbin / "slurmctld", "-D", "-c")
         for node in NODES:
             self.start_node(node)
-        self._until("idle nodes", self._idle)
 
     def start_node(self, node: str) -> None:
-        """Start a node's daemon."""
+        """Start a node's daemon; returns when the node takes jobs: ReturnToService puts it back by itself."""
         sbin = self.root / "usr" / "sbin"
         self._start(node, sbin / "slurmd", "-D", "-N", node, "-d", str(sbin / "slurmstepd"))
+        state = ("sinfo", "-h", "-p", "main", "-n", node, "-o", "%T")
+        self._until(f"node {node}", lambda: self.run(*state).stdout.strip() in ("idle", "mixed", "allocated"))
 
     def kill_node(self, node: str) -> None:
         """What the others see of a node that loses power: its daemon and all its processes are gone at once."""
@@ -167,9 +168,6 @@ class Lab:
     def ok(self, *words: str) -> bool:
         """Whether a command succeeds."""
         return self.run(*words).returncode == 0
-
-    def _idle(self) -> bool:
-        return set(self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%T").stdout.split()) == {"idle"}
 
     def _start(self, name: str, *words: object) -> None:
         with (self.folder / "log" / f"{name}.out").open("ab") as log:

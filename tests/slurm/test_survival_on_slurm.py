@@ -127,7 +127,6 @@ def test_a_node_that_fails_costs_only_the_steps_since_the_last_checkpoint(slurm:
     until(lambda: sweep.at_step("base_seed-1", 3), "step 3")
     slurm.lab("kill-node n2")
     slurm.lab("start-node n2")
-    slurm.slurm("scontrol", "update", "nodename=n2", "state=resume")
     hold.unlink()
     slurm.finish(launch)
     record = sweep.record("base_seed-1")
